@@ -1,0 +1,1 @@
+//! Small voice agents for demos and tests.

@@ -1,0 +1,166 @@
+//! What happens in a call, as `events.jsonl` keeps it.
+
+use serde::{Deserialize, Serialize};
+
+use super::Side;
+
+/// How a speech boundary's position is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkSource {
+    /// The speaker's script says so, to the sample.
+    Script,
+    /// The far side said so on the wire, with no position: it may be some 200 ms off (Cekura's CHIRP page).
+    Signalled,
+    /// A live detector said so; good for taking turns, not for measuring.
+    Detected,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Both legs are up; sample 0 of both tracks.
+    Started,
+    /// `side` began to speak.
+    SpeechStarted {
+        /// How the position is known.
+        source: MarkSource,
+        /// Where in the side's own track (its native rate) the first sample of speech lies.
+        sample: u64,
+    },
+    /// `side` stopped speaking.
+    SpeechStopped {
+        /// How the position is known.
+        source: MarkSource,
+        /// Where in the side's own track (its native rate) the first sample after the speech lies.
+        sample: u64,
+        /// The speech was cut short by an interruption.
+        #[serde(default)]
+        interrupted: bool,
+    },
+    /// Audio of `side` that waited to be played was thrown away because the other side began to speak.
+    Discarded {
+        /// How much, in milliseconds.
+        discarded_ms: f64,
+        /// Where in the side's own track the audio would have gone on.
+        sample: u64,
+    },
+    /// Frames of `side` came later than the track's clock allows and were played late.
+    Late {
+        /// How many frames.
+        frames: u64,
+        /// The worst lateness, in milliseconds.
+        worst_ms: f64,
+    },
+    /// Frames of `side` that were lost on the way, replaced by something made up or by silence.
+    Lost {
+        /// Frames that never came.
+        frames: u64,
+        /// Of these, how many were concealed.
+        concealed: u64,
+    },
+    /// Frames for `side` that were dropped because it did not read.
+    NotRead {
+        /// How many frames.
+        frames: u64,
+    },
+    /// `side` broke its protocol; the call goes on.
+    Fault {
+        /// The protocol's code, for example `INVALID_AUDIO_FRAME`.
+        code: String,
+        /// What was wrong.
+        detail: String,
+    },
+    /// Words, typed or transcribed.
+    Text {
+        /// The words.
+        text: String,
+    },
+    /// A keypad digit.
+    Dtmf {
+        /// 0–9, `*`, `#`, A–D.
+        digit: char,
+    },
+    /// Anything else that a side sent beside its audio.
+    Data {
+        /// As it came.
+        data: serde_json::Value,
+    },
+    /// A line that the side wrote to its log (a child's stderr).
+    Log {
+        /// The line.
+        line: String,
+    },
+    /// The scripted caller reached a line of its script.
+    ScriptLine {
+        /// The condition's id in the scenario.
+        condition: u32,
+        /// What it says or does.
+        text: String,
+    },
+    /// The scripted caller interrupts here, as its script says.
+    Interruption {
+        /// The condition's id in the scenario.
+        condition: u32,
+    },
+    /// The recording ended before the call did.
+    RecordingEnded {
+        /// Why.
+        error: String,
+    },
+    /// The call is over.
+    Ended(CallEnd),
+}
+
+/// An event with its clock: a line of `events.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoggedEvent {
+    /// Milliseconds since the call began, on the call's monotonic clock.
+    pub at_ms: f64,
+    /// Whose event it is; none for the call's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Why a call ended. The names are stable: reports and scripts may rely on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The script is played to its end and the caller hung up.
+    ScriptFinished,
+    /// The side hung up in the ordinary way.
+    HungUp,
+    /// The agent never spoke, or never answered a line, within the time that the caller waits.
+    AgentSilent,
+    /// The agent hung up before the script was played to its end.
+    AgentHungUp,
+    /// The side's connection broke or its process died.
+    ConnectionLost,
+    /// The side broke its protocol so that the call could not go on.
+    ProtocolError,
+    /// The call reached its longest duration.
+    MaxDuration,
+    /// Nothing came from the side for the idle time.
+    IdleTimeout,
+    /// The user or the API ended the call.
+    Cancelled,
+    /// Trunkline's own clock slipped: what was heard cannot be trusted.
+    PacingSlipped,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallEnd {
+    /// Who ended it; none when Trunkline itself did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Side>,
+    /// Why.
+    pub reason: EndReason,
+    /// In words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}

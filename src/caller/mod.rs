@@ -1,0 +1,1 @@
+//! The scripted caller: test suites, speech, turn taking.

@@ -1,0 +1,1 @@
+//! The client of Cekura's API and the payloads of its run modes.

@@ -1,0 +1,1 @@
+//! SQLite: what was triggered, which runs, where the recordings are.

@@ -1,0 +1,1 @@
+//! Offline measuring: from a call's folder to turns, latency and barge-in.

@@ -1,0 +1,90 @@
+//! The files of a call's folder, and `call.json`.
+//!
+//! | file | what | written |
+//! |---|---|---|
+//! | `call.json` | [`CallInfo`]: ids, rates, parts, how the call ended | at the start, and whole at the end |
+//! | `caller.wav`, `agent.wav` | what the other side heard of each, at its native rate, s16le mono; sample 0 is the call's start | live |
+//! | `events.jsonl` | one [`crate::call::LoggedEvent`] a line | live |
+//! | `stereo.wav` | left caller, right agent, at the higher of the two rates, aligned to the sample | at the end |
+//! | `labels.txt` | Audacity labels: who spoke when, interruptions, the end | at the end |
+//!
+//! A track that outgrows a part goes on in `caller.2.wav`, `caller.3.wav` and so on.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::audio::Rate;
+use crate::call::{CallEnd, CallIds};
+
+/// The caller's track.
+pub const CALLER_WAV: &str = "caller.wav";
+/// The agent's track.
+pub const AGENT_WAV: &str = "agent.wav";
+/// Both: left caller, right agent.
+pub const STEREO_WAV: &str = "stereo.wav";
+/// What happened when.
+pub const EVENTS_JSONL: &str = "events.jsonl";
+/// What the call is.
+pub const CALL_JSON: &str = "call.json";
+/// Labels for Audacity.
+pub const LABELS_TXT: &str = "labels.txt";
+
+/// The name of a track's part: `caller.wav`, then `caller.2.wav` and on. `number` counts from 1.
+#[must_use]
+pub fn part_name(track: &str, number: usize) -> String {
+    if number <= 1 { format!("{track}.wav") } else { format!("{track}.{number}.wav") }
+}
+
+/// `call.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallInfo {
+    /// The layout's version: 1.
+    pub version: u32,
+    /// Which call and which run.
+    #[serde(flatten)]
+    pub ids: CallIds,
+    /// Wall time of sample 0.
+    pub started_at: DateTime<Utc>,
+    /// How the caller was reached, for example `chirp door 127.0.0.1:8765`.
+    pub caller_via: String,
+    /// How the agent was reached, for example `chirp://127.0.0.1:9000/`.
+    pub agent_via: String,
+    /// The caller's track.
+    pub caller: TrackInfo,
+    /// The agent's track.
+    pub agent: TrackInfo,
+    /// The stereo file; none until the call is finished or repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stereo: Option<TrackInfo>,
+    /// How long the call lasted, in milliseconds; none while it goes on (or after a crash, before a repair).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+    /// How it ended; none while it goes on and after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<CallEnd>,
+    /// The folder was put together again after a crash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repaired: bool,
+}
+
+/// One track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackInfo {
+    /// Samples a second, a channel.
+    pub rate: Rate,
+    /// Samples a channel in all parts together; 0 while the call goes on.
+    pub samples: u64,
+    /// The files in order.
+    pub parts: Vec<Part>,
+}
+
+/// One file of a track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The file's name within the folder.
+    pub file: String,
+    /// The track's sample that is the file's first.
+    pub first_sample: u64,
+    /// Samples a channel in the file.
+    pub samples: u64,
+}

@@ -1,0 +1,1 @@
+//! Reports: JSON, JUnit and a terminal table.
