@@ -40,4 +40,5 @@ pub mod measure;
 pub mod record;
 pub mod report;
 pub mod sandbox;
+pub mod serve;
 pub mod transport;

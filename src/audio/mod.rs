@@ -2,6 +2,21 @@
 //!
 //! Samples are 16-bit signed PCM, one channel, everywhere.
 
+mod detector;
 mod rate;
+mod resample;
 
+pub use detector::{SpeechChange, SpeechDetector};
 pub use rate::{FRAME, Rate, UnknownRate};
+pub use resample::{Resampler, resample};
+
+/// The samples of little-endian 16-bit PCM. An odd last byte is left out.
+pub fn from_s16le(bytes: &[u8]) -> Vec<i16> {
+    bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+}
+
+/// Samples as little-endian 16-bit PCM.
+#[must_use]
+pub fn to_s16le(samples: &[i16]) -> Vec<u8> {
+    samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
+}

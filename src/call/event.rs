@@ -53,6 +53,11 @@ pub enum Event {
         /// The worst lateness, in milliseconds.
         worst_ms: f64,
     },
+    /// `side`'s own pacing slipped: Trunkline, not the line or the agent, was late.
+    PacingSlipped {
+        /// By how much, in milliseconds.
+        slipped_ms: f64,
+    },
     /// Frames of `side` that were lost on the way, replaced by something made up or by silence.
     Lost {
         /// Frames that never came.
@@ -104,6 +109,8 @@ pub enum Event {
         /// The condition's id in the scenario.
         condition: u32,
     },
+    /// The scripted caller has played its script to the end.
+    ScriptDone,
     /// The recording ended before the call did.
     RecordingEnded {
         /// Why.

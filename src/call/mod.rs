@@ -1,7 +1,19 @@
 //! A call: two legs, one task, one clock. Nothing here knows a protocol.
 
+mod bridge;
+mod clock;
 mod event;
+mod frame_clock;
 mod ids;
+mod leg;
+mod playout;
+mod task;
 
+pub use bridge::{Bridge, Outlet, Party};
+pub use clock::{CallTime, SampleIndex};
 pub use event::{CallEnd, EndReason, Event, LoggedEvent, MarkSource};
+pub use frame_clock::{Due, FrameClock};
 pub use ids::{CallIds, Side};
+pub use leg::{Abilities, Leg, LegCommand, LegEvent, Mark};
+pub use playout::{Arrival, Cleared, JITTER, LEAD, LONGEST_QUEUE, OUTAGE, Playout, Released};
+pub use task::{Call, CallControl, CallOutcome, Limits, Observer, Unable};

@@ -1,5 +1,15 @@
 //! A call's folder: what each side heard, to the sample, and what happened when.
 
+mod error;
+mod finish;
 mod layout;
+mod recorder;
+mod repair;
+mod track;
 
+pub use error::RecordError;
+pub(crate) use finish::write_whole;
 pub use layout::{AGENT_WAV, CALL_JSON, CALLER_WAV, CallInfo, EVENTS_JSONL, LABELS_TXT, Part, STEREO_WAV, TrackInfo, part_name};
+pub use recorder::Recorder;
+pub use repair::{Mended, repair_file, repair_folder};
+pub use track::LONGEST_PART;

@@ -1,0 +1,440 @@
+//! What passes between the two legs of a call, and when. It owns no socket, task or clock: `now` and events come in, commands,
+//! audio for the recording and log lines go out through an [`Outlet`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Abilities, CallEnd, CallTime, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource, Playout};
+use super::{Released, SampleIndex, Side};
+use crate::audio::{FRAME, Rate, Resampler};
+
+/// Late frames are gathered into one log line for this long.
+const LATE_LOG_EVERY: Duration = Duration::from_secs(5);
+/// How many pauses back a speech mark may lie and still find its place in the track.
+const RUNS_KEPT: usize = 64;
+/// How far ahead of its audio a speech mark may point, and how many may wait: no far side can make them pile up.
+const MARK_AHEAD: Duration = Duration::from_secs(5);
+const MARKS_KEPT: usize = 256;
+
+/// Where a bridge's output goes.
+pub trait Outlet {
+    /// A command for the leg of `to`.
+    fn command(&mut self, to: Side, command: LegCommand<'_>);
+    /// What the other side hears of `of` from `at` on, at the rate of `of`.
+    fn record(&mut self, of: Side, at: SampleIndex, samples: &[i16]);
+    /// Something happened.
+    fn log(&mut self, event: LoggedEvent);
+}
+
+/// Joins two legs.
+#[derive(Debug)]
+pub struct Bridge {
+    directions: [Direction; 2],
+    /// Who hung up, waiting for what it said before to be played.
+    leaving: Option<(Side, EndReason, String)>,
+    end: Option<CallEnd>,
+    /// A script is being played and has not come to its end.
+    script_open: bool,
+    frame: Vec<i16>,
+    converted: Vec<i16>,
+}
+
+/// What the bridge must know of a leg.
+#[derive(Debug, Clone, Copy)]
+pub struct Party {
+    /// The rate of its audio.
+    pub rate: Rate,
+    /// What it can do.
+    pub abilities: Abilities,
+}
+
+/// One way: from a speaker to its listener.
+#[derive(Debug)]
+struct Direction {
+    from: Side,
+    playout: Playout,
+    resampler: Option<Resampler>,
+    fill_silence: bool,
+    runs: VecDeque<Run>,
+    /// Samples that the listener's leg was given, at its own rate.
+    delivered: u64,
+    rates: (Rate, Rate),
+    marks: VecDeque<PendingMark>,
+    /// The utterance of which the listener was told the start and not yet the stop.
+    open: Option<Mark>,
+    late: Late,
+}
+
+/// Unbroken audio: where it begins in the source's stream, in the track, and in the stream that the listener's leg gets.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    source: u64,
+    at: SampleIndex,
+    delivered: u64,
+}
+
+/// A speech boundary that the track has not reached yet.
+#[derive(Debug)]
+struct PendingMark {
+    mark: Mark,
+    /// In the source's stream.
+    position: u64,
+    start: bool,
+    /// A stop is told to the listener once it was given what the speaker sent before the stop.
+    tell_after: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Late {
+    frames: u64,
+    worst: Duration,
+    since: Option<CallTime>,
+}
+
+impl Bridge {
+    /// A bridge between a caller and an agent.
+    #[must_use]
+    pub fn new(caller: Party, agent: Party) -> Self {
+        let directions = [Direction::new(Side::Caller, caller, agent), Direction::new(Side::Agent, agent, caller)];
+        let script_open = caller.abilities.scripted || agent.abilities.scripted;
+        Self { directions, leaving: None, end: None, script_open, frame: Vec::new(), converted: Vec::new() }
+    }
+
+    /// How the call ended; none while it goes on.
+    #[must_use]
+    pub fn end(&self) -> Option<&CallEnd> {
+        self.end.as_ref()
+    }
+
+    /// When [`Self::tick`] is due next, if nothing comes before.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<CallTime> {
+        self.directions.iter().filter_map(Direction::next_wake).min()
+    }
+
+    /// Takes an event of the leg of `side`.
+    pub fn event(&mut self, now: CallTime, side: Side, event: LegEvent, out: &mut impl Outlet) {
+        match event {
+            LegEvent::Audio(samples) => self.audio(now, side, &samples, out),
+            LegEvent::SpeechStarted(mark) => self.speech_started(now, side, mark, out),
+            LegEvent::SpeechStopped(mark) => self.direction(side).expect_mark(mark, false),
+            LegEvent::Hangup { reason, detail } => {
+                let cut_short = self.script_open && side == Side::Agent && reason == EndReason::HungUp;
+                let reason = if cut_short { EndReason::AgentHungUp } else { reason };
+                self.leaving.get_or_insert((side, reason, detail));
+            }
+            LegEvent::ScriptDone => {
+                self.script_open = false;
+                log(out, now, Some(side), Event::ScriptDone);
+            }
+            LegEvent::Paused(samples) => self.direction(side).playout.skip(samples),
+            LegEvent::Dtmf(digit) => {
+                out.command(side.other(), LegCommand::Dtmf(digit));
+                log(out, now, Some(side), Event::Dtmf { digit });
+            }
+            LegEvent::Text(text) => {
+                out.command(side.other(), LegCommand::Text(&text));
+                log(out, now, Some(side), Event::Text { text });
+            }
+            LegEvent::Data(data) => {
+                out.command(side.other(), LegCommand::Data(&data));
+                log(out, now, Some(side), Event::Data { data });
+            }
+            LegEvent::Transcript(text) => log(out, now, Some(side), Event::Text { text }),
+            LegEvent::Metadata(data) => log(out, now, Some(side), Event::Data { data }),
+            LegEvent::Fault { code, detail } => log(out, now, Some(side), Event::Fault { code, detail }),
+            LegEvent::Log(line) => log(out, now, Some(side), Event::Log { line }),
+            LegEvent::Slipped(slipped_ms) => log(out, now, Some(side), Event::PacingSlipped { slipped_ms }),
+            LegEvent::NotRead(frames) => log(out, now, Some(side), Event::NotRead { frames }),
+            LegEvent::ScriptLine { condition, text, interrupts } => {
+                log(out, now, Some(side), Event::ScriptLine { condition, text });
+                if interrupts {
+                    log(out, now, Some(side), Event::Interruption { condition });
+                }
+            }
+        }
+    }
+
+    /// Lets go what is due at `now`.
+    pub fn tick(&mut self, now: CallTime, out: &mut impl Outlet) {
+        for side in Side::BOTH {
+            self.release(now, side, out);
+        }
+        if let Some((side, ..)) = &self.leaving
+            && self.directions[index(*side)].drained()
+        {
+            let (side, reason, detail) = self.leaving.take().expect("just seen");
+            self.finish(now, CallEnd { by: Some(side), reason, detail }, out);
+        }
+    }
+
+    /// Ends the call from outside: a limit, a cancellation.
+    pub fn finish(&mut self, now: CallTime, end: CallEnd, out: &mut impl Outlet) {
+        if self.end.is_some() {
+            return;
+        }
+        for direction in &mut self.directions {
+            direction.close(now, out);
+        }
+        for side in Side::BOTH {
+            out.command(side, LegCommand::Hangup(end.reason));
+        }
+        log(out, now, None, Event::Ended(end.clone()));
+        self.end = Some(end);
+    }
+
+    fn direction(&mut self, from: Side) -> &mut Direction {
+        &mut self.directions[index(from)]
+    }
+
+    fn audio(&mut self, now: CallTime, side: Side, samples: &[i16], out: &mut impl Outlet) {
+        let direction = self.direction(side);
+        let arrival = direction.playout.push(now, samples);
+        direction.late.note(now, arrival.late);
+        if arrival.overflow > 0 {
+            let discarded_ms = direction.playout.rate().millis_of(arrival.overflow as u64);
+            let sample = direction.playout.head().get();
+            log(out, now, Some(side), Event::Discarded { discarded_ms, sample });
+        }
+        self.release(now, side, out);
+    }
+
+    fn speech_started(&mut self, now: CallTime, side: Side, mark: Mark, out: &mut impl Outlet) {
+        let direction = self.direction(side);
+        direction.open = Some(mark.clone());
+        direction.tell(&mark, true, out);
+        direction.expect_mark(mark, true);
+        self.direction(side.other()).interrupt(now, out);
+    }
+
+    fn release(&mut self, now: CallTime, side: Side, out: &mut impl Outlet) {
+        let direction = &mut self.directions[index(side)];
+        while let Some(released) = direction.playout.release(now, &mut self.frame) {
+            direction.note_run(released);
+            out.record(side, released.at, &self.frame);
+            direction.deliver(&self.frame, &mut self.converted, out);
+            direction.settle_marks(now, out);
+        }
+        direction.settle_marks(now, out);
+        if direction.playout.silent_from().is_some_and(|from| from <= now) {
+            direction.rest(now, &mut self.frame, &mut self.converted, out);
+        }
+        direction.late.log(now, LATE_LOG_EVERY, side, out);
+    }
+}
+
+impl Direction {
+    fn new(from: Side, source: Party, sink: Party) -> Self {
+        Self {
+            from,
+            playout: Playout::new(source.rate, source.abilities.continuous_source),
+            resampler: (source.rate != sink.rate).then(|| Resampler::new(source.rate, sink.rate)),
+            fill_silence: sink.abilities.continuous_sink,
+            runs: VecDeque::new(),
+            delivered: 0,
+            rates: (source.rate, sink.rate),
+            marks: VecDeque::new(),
+            open: None,
+            late: Late::default(),
+        }
+    }
+
+    fn next_wake(&self) -> Option<CallTime> {
+        let holding = self.fill_silence || self.resampler.as_ref().is_some_and(Resampler::holds_back);
+        self.playout.next_due().or_else(|| self.playout.silent_from().filter(|_| holding))
+    }
+
+    fn drained(&self) -> bool {
+        self.playout.next_due().is_none()
+    }
+
+    fn note_run(&mut self, released: Released) {
+        let unbroken = |run: &Run| released.at == run.at + (released.source - run.source);
+        if !self.runs.back().is_some_and(unbroken) {
+            if self.runs.len() == RUNS_KEPT {
+                self.runs.pop_front();
+            }
+            self.runs.push_back(Run { source: released.source, at: released.at, delivered: self.delivered });
+        }
+    }
+
+    /// The listener's leg gets a released frame, at its own rate.
+    fn deliver(&mut self, frame: &[i16], converted: &mut Vec<i16>, out: &mut impl Outlet) {
+        let audio = match &mut self.resampler {
+            None => frame,
+            Some(resampler) => {
+                converted.clear();
+                resampler.push(frame, converted);
+                converted
+            }
+        };
+        self.give(audio, out);
+    }
+
+    fn give(&mut self, audio: &[i16], out: &mut impl Outlet) {
+        if !audio.is_empty() {
+            self.delivered += audio.len() as u64;
+            out.command(self.from.other(), LegCommand::Audio(audio));
+        }
+    }
+
+    /// The speaker pauses: nothing may stay in the filter, and a sink without gaps gets silence.
+    fn rest(&mut self, now: CallTime, frame: &mut Vec<i16>, converted: &mut Vec<i16>, out: &mut impl Outlet) {
+        if self.fill_silence {
+            while self.playout.silent_from().is_some_and(|from| from <= now) {
+                self.playout.pass_silence(frame);
+                self.deliver(frame, converted, out);
+            }
+        } else if let Some(resampler) = self.resampler.as_mut().filter(|r| r.holds_back()) {
+            converted.clear();
+            resampler.flush(converted);
+            self.give(converted, out);
+        }
+    }
+
+    fn expect_mark(&mut self, mark: Mark, start: bool) {
+        let given = self.playout.given();
+        let furthest = given + self.playout.rate().samples_in(MARK_AHEAD);
+        let position = mark.position.map_or(given, |position| position.min(furthest));
+        if self.marks.len() == MARKS_KEPT {
+            self.marks.pop_front();
+        }
+        let tell_after = (!start).then_some(given);
+        self.marks.push_back(PendingMark { mark, position, start, tell_after });
+    }
+
+    /// Tells the stops whose audio the listener has, and logs the marks that the track has reached.
+    fn settle_marks(&mut self, now: CallTime, out: &mut impl Outlet) {
+        let reached = self.playout.given() - self.playout.waiting();
+        let mut marks = std::mem::take(&mut self.marks);
+        for pending in &mut marks {
+            if pending.tell_after.take_if(|after| *after <= reached).is_some() {
+                self.tell(&pending.mark, false, out);
+            }
+        }
+        // A start belongs to the audio that follows it, a stop to the audio before it.
+        let settled = |mark: &mut PendingMark| if mark.start { reached > mark.position } else { reached >= mark.position };
+        while let Some(pending) = marks.pop_front_if(settled) {
+            let sample = self.place(pending.position, pending.start);
+            self.log_mark(now, &pending, sample, false, out);
+        }
+        self.marks = marks;
+    }
+
+    /// Tells the listener's leg of a start or a stop, with its place in the stream that this leg gets.
+    fn tell(&mut self, mark: &Mark, start: bool, out: &mut impl Outlet) {
+        let to = self.from.other();
+        let exact = mark.position.filter(|_| mark.source == MarkSource::Script);
+        let position = exact.map(|position| self.place_in_delivery(position));
+        let told = Mark { utterance: mark.utterance.clone(), position, source: mark.source };
+        if start {
+            out.command(to, LegCommand::SpeechStarted(&told));
+        } else if self.open.take_if(|open| open.utterance == mark.utterance).is_some() {
+            out.command(to, LegCommand::SpeechStopped(&told));
+        }
+    }
+
+    fn log_mark(&self, now: CallTime, pending: &PendingMark, at: SampleIndex, interrupted: bool, out: &mut impl Outlet) {
+        let (source, sample) = (pending.mark.source, at.get());
+        let event = if pending.start {
+            Event::SpeechStarted { source, sample }
+        } else {
+            Event::SpeechStopped { source, sample, interrupted }
+        };
+        log(out, now, Some(self.from), event);
+    }
+
+    /// Where in the track the source's sample `position` was played.
+    fn place(&self, position: u64, start: bool) -> SampleIndex {
+        let before = if start { position } else { position.saturating_sub(1) };
+        match self.run_of(before) {
+            Some(run) => run.at + (position - run.source),
+            None => self.runs.front().map_or(self.playout.head(), |run| run.at),
+        }
+    }
+
+    /// Where in the stream that the listener's leg gets the source's sample `position` lies.
+    fn place_in_delivery(&self, position: u64) -> u64 {
+        let (from, to) = (u64::from(self.rates.0.hz()), u64::from(self.rates.1.hz()));
+        self.run_of(position).map_or(self.delivered, |run| run.delivered + (position - run.source) * to / from)
+    }
+
+    fn run_of(&self, position: u64) -> Option<&Run> {
+        self.runs.iter().rev().find(|run| run.source <= position)
+    }
+
+    /// The listener began to speak: what waits is never heard.
+    fn interrupt(&mut self, now: CallTime, out: &mut impl Outlet) {
+        let cleared = self.playout.clear();
+        if cleared.samples > 0 {
+            let discarded_ms = self.playout.rate().millis_of(cleared.samples as u64);
+            log(out, now, Some(self.from), Event::Discarded { discarded_ms, sample: cleared.at.get() });
+        }
+        out.command(self.from.other(), LegCommand::Clear);
+        // A speaker that follows a script says itself where it stopped; nothing of it was cut here.
+        let scripted = self.open.as_ref().is_some_and(|mark| mark.source == MarkSource::Script);
+        if cleared.samples == 0 && scripted {
+            return;
+        }
+        let heard_to = self.playout.given() - cleared.samples as u64;
+        let mut heard = true;
+        for pending in std::mem::take(&mut self.marks) {
+            if pending.start {
+                heard = pending.position < heard_to;
+            }
+            if heard && (pending.start || pending.position <= heard_to) {
+                self.log_mark(now, &pending, self.place(pending.position, pending.start), false, out);
+            } else if heard {
+                self.log_mark(now, &pending, cleared.at, true, out);
+            }
+        }
+        if let Some(Mark { utterance, .. }) = self.open.take() {
+            let stop = Mark { utterance, position: None, source: MarkSource::Signalled };
+            out.command(self.from.other(), LegCommand::SpeechStopped(&stop));
+        }
+    }
+
+    fn close(&mut self, now: CallTime, out: &mut impl Outlet) {
+        self.late.log(now, Duration::ZERO, self.from, out);
+        let waiting = self.playout.clear();
+        if waiting.samples > 0 {
+            let discarded_ms = self.playout.rate().millis_of(waiting.samples as u64);
+            log(out, now, Some(self.from), Event::Discarded { discarded_ms, sample: waiting.at.get() });
+        }
+        for pending in std::mem::take(&mut self.marks) {
+            if !pending.start {
+                self.log_mark(now, &pending, self.playout.head(), true, out);
+            }
+        }
+    }
+}
+
+impl Late {
+    /// A frame later than its own length is late; less is the jitter of any line.
+    fn note(&mut self, now: CallTime, late: Duration) {
+        if late > FRAME {
+            self.frames += 1;
+            self.worst = self.worst.max(late);
+            self.since.get_or_insert(now);
+        }
+    }
+
+    fn log(&mut self, now: CallTime, after: Duration, side: Side, out: &mut impl Outlet) {
+        if self.since.is_some_and(|since| now.since(since) >= after) {
+            let worst_ms = self.worst.as_secs_f64() * 1000.0;
+            log(out, now, Some(side), Event::Late { frames: self.frames, worst_ms });
+            *self = Self::default();
+        }
+    }
+}
+
+fn index(side: Side) -> usize {
+    match side {
+        Side::Caller => 0,
+        Side::Agent => 1,
+    }
+}
+
+fn log(out: &mut impl Outlet, now: CallTime, side: Option<Side>, event: Event) {
+    out.log(LoggedEvent { at_ms: now.millis(), side, event });
+}

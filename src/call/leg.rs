@@ -1,0 +1,137 @@
+//! The contract between a call and the two parties in it.
+
+use std::task::{Context, Poll};
+
+use super::{EndReason, MarkSource};
+use crate::audio::Rate;
+
+/// One party of a call, as the call sees it. Polled inside the call's own task: no task and no channel a frame.
+pub trait Leg: Send {
+    /// The rate of the audio that the leg gives and takes.
+    fn rate(&self) -> Rate;
+
+    /// What the leg can do.
+    fn abilities(&self) -> Abilities;
+
+    /// What the leg's script needs the other side to be able to do.
+    fn needs(&self) -> Abilities {
+        Abilities::default()
+    }
+
+    /// What the party is, for `call.json`: `chirp://127.0.0.1:9000/`, `process:./agent`.
+    fn via(&self) -> String;
+
+    /// Gives the next event, and moves along whatever the leg still has to send. Dropping the wait loses nothing.
+    ///
+    /// After [`LegEvent::Hangup`] the leg is not polled again.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent>;
+
+    /// Tells the leg to do something. Never waits: what the far side does not read is queued to a limit, then dropped and
+    /// reported as [`LegEvent::NotRead`].
+    fn command(&mut self, command: LegCommand<'_>);
+}
+
+/// What a leg can do beyond audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Abilities {
+    /// Gives audio without a gap from answer to hang-up: its samples are counted, and late ones are late, not a pause.
+    pub continuous_source: bool,
+    /// Must be given audio without a gap: pauses are filled with silence.
+    pub continuous_sink: bool,
+    /// Follows a script: the other side hanging up before [`LegEvent::ScriptDone`] cuts it short.
+    pub scripted: bool,
+    /// Says and understands when speech starts and stops.
+    pub speech_marks: bool,
+    /// Takes keypad digits.
+    pub dtmf: bool,
+    /// Takes text.
+    pub text: bool,
+    /// Takes other data.
+    pub data: bool,
+}
+
+/// What comes from a leg.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LegEvent {
+    /// Audio, at the leg's rate, any length.
+    Audio(Vec<i16>),
+    /// The party began to speak: whatever is being played to it stops at once.
+    SpeechStarted(Mark),
+    /// The party stopped speaking.
+    SpeechStopped(Mark),
+    /// A keypad digit.
+    Dtmf(char),
+    /// Text.
+    Text(String),
+    /// Words of the party's speech, as it or its provider understood them.
+    Transcript(String),
+    /// Other data.
+    Data(serde_json::Value),
+    /// What the party says of itself or of the call.
+    Metadata(serde_json::Value),
+    /// The party broke its protocol and the call goes on.
+    Fault {
+        /// The protocol's code.
+        code: String,
+        /// What was wrong.
+        detail: String,
+    },
+    /// A line of the party's log.
+    Log(String),
+    /// The scripted caller reached a line of its script.
+    ScriptLine {
+        /// The condition's id.
+        condition: u32,
+        /// What it says.
+        text: String,
+        /// It speaks over the agent, as the script says.
+        interrupts: bool,
+    },
+    /// The scripted caller has played its script to the end.
+    ScriptDone,
+    /// The leg lets this many samples of silence pass without sending them: its stream goes on after them.
+    Paused(u64),
+    /// The leg's own pacing slipped by this many milliseconds.
+    Slipped(f64),
+    /// Frames were dropped because the party does not read.
+    NotRead(u64),
+    /// The party is gone.
+    Hangup {
+        /// Why.
+        reason: EndReason,
+        /// In words.
+        detail: String,
+    },
+}
+
+/// A speech boundary, as a leg reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Names the utterance: its start and its stop carry the same.
+    pub utterance: String,
+    /// Where in the leg's own stream, in samples given since the answer; none: here, after the audio given so far.
+    pub position: Option<u64>,
+    /// How the position is known.
+    pub source: MarkSource,
+}
+
+/// What a leg is told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LegCommand<'a> {
+    /// Audio for the party, at the leg's rate.
+    Audio(&'a [i16]),
+    /// The other party was interrupted: throw away what of its audio is still queued.
+    Clear,
+    /// The other party began to speak. The mark's position counts the samples that this leg was given.
+    SpeechStarted(&'a Mark),
+    /// The other party stopped speaking, or was stopped. Its utterance is the one of the start.
+    SpeechStopped(&'a Mark),
+    /// A keypad digit.
+    Dtmf(char),
+    /// Text.
+    Text(&'a str),
+    /// Other data.
+    Data(&'a serde_json::Value),
+    /// The call is over: close politely. The leg answers with [`LegEvent::Hangup`] when it is closed.
+    Hangup(EndReason),
+}

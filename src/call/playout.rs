@@ -1,0 +1,170 @@
+//! What was heard is what is recorded.
+//!
+//! A voice agent sends its speech in bursts far faster than real time, and throws away what is queued when it is
+//! interrupted. The playout turns what arrives into what is heard: audio starts when it arrives, or when what is before it
+//! has been played; a real-time source passes at once; a gap is silence; what is cleared was never heard. It owns no clock.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{CallTime, SampleIndex};
+use crate::audio::{FRAME, Rate};
+
+/// How late a frame may be before what is between counts as a pause of the speaker, and not as jitter of the line.
+pub const JITTER: Duration = Duration::from_millis(60);
+/// The same for a source that is known to send without a gap: its clock is its sample count, and only an outage of this
+/// length starts it anew.
+pub const OUTAGE: Duration = Duration::from_millis(500);
+/// How far ahead of its moment audio is let go: one frame, so that a source which is a little early is not held.
+pub const LEAD: Duration = FRAME;
+/// How much may wait to be played. A longer burst is cut, and what is cut is counted.
+pub const LONGEST_QUEUE: Duration = Duration::from_secs(300);
+
+/// The playout of one direction, in the speaker's own rate.
+#[derive(Debug)]
+pub struct Playout {
+    rate: Rate,
+    tolerance: Duration,
+    queue: VecDeque<i16>,
+    /// Where in the track the first queued sample, or else the next to come, plays.
+    head: SampleIndex,
+    /// How many samples the source gave up to the queue's first.
+    source: u64,
+    started: bool,
+}
+
+/// What became of audio that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Arrival {
+    /// It came this much after the moment at which it should have been played.
+    pub late: Duration,
+    /// Samples that did not fit into the queue.
+    pub overflow: usize,
+}
+
+/// Where a released frame belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// Its first sample's place in the track.
+    pub at: SampleIndex,
+    /// Its first sample's number in the source's stream.
+    pub source: u64,
+}
+
+/// What a clear threw away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cleared {
+    /// Samples.
+    pub samples: usize,
+    /// Where in the track they would have begun.
+    pub at: SampleIndex,
+}
+
+impl Playout {
+    /// A playout for a source at `rate`; `continuous` says that the source sends without a gap.
+    #[must_use]
+    pub fn new(rate: Rate, continuous: bool) -> Self {
+        let tolerance = if continuous { OUTAGE } else { JITTER };
+        Self { rate, tolerance, queue: VecDeque::new(), head: SampleIndex::default(), source: 0, started: false }
+    }
+
+    /// The source's rate, which is the track's.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Samples that the source has given since the call's start.
+    #[must_use]
+    pub fn given(&self) -> u64 {
+        self.source + self.queue.len() as u64
+    }
+
+    /// Of these, how many wait to be played.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.queue.len() as u64
+    }
+
+    /// Where the track has got to.
+    #[must_use]
+    pub fn head(&self) -> SampleIndex {
+        self.head
+    }
+
+    /// Takes what arrived at `now`.
+    pub fn push(&mut self, now: CallTime, samples: &[i16]) -> Arrival {
+        let mut arrival = Arrival::default();
+        if self.queue.is_empty() {
+            let lateness = now.since(self.head.at(self.rate));
+            if self.started && lateness <= self.tolerance {
+                arrival.late = lateness;
+            } else {
+                self.head = now.in_track(self.rate);
+            }
+        }
+        self.started = true;
+        let room = (self.rate.samples_in(LONGEST_QUEUE) as usize).saturating_sub(self.queue.len());
+        let taken = samples.len().min(room);
+        self.queue.extend(&samples[..taken]);
+        arrival.overflow = samples.len() - taken;
+        arrival
+    }
+
+    /// Moves the next frame that is due at `now` into `frame` (at most 20 ms); none when nothing is due.
+    pub fn release(&mut self, now: CallTime, frame: &mut Vec<i16>) -> Option<Released> {
+        if self.queue.is_empty() || self.head.at(self.rate) > now + LEAD {
+            return None;
+        }
+        let released = Released { at: self.head, source: self.source };
+        let len = self.queue.len().min(self.rate.frame_len());
+        frame.clear();
+        frame.extend(self.queue.drain(..len));
+        self.head = self.head + len as u64;
+        self.source += len as u64;
+        if self.queue.is_empty() && self.queue.capacity() > self.rate.frame_len() * 8 {
+            self.queue.shrink_to(self.rate.frame_len() * 4);
+        }
+        Some(released)
+    }
+
+    /// When the next queued frame is due; none when nothing waits.
+    #[must_use]
+    pub fn next_due(&self) -> Option<CallTime> {
+        let due = CallTime::after(self.head.at(self.rate).elapsed().saturating_sub(LEAD));
+        (!self.queue.is_empty()).then_some(due)
+    }
+
+    /// From when on the track is certain to be silent until something arrives; none while audio waits.
+    #[must_use]
+    pub fn silent_from(&self) -> Option<CallTime> {
+        self.queue.is_empty().then(|| self.head.at(self.rate) + self.tolerance)
+    }
+
+    /// Lets one frame of silence pass where the source gives none. Only for a sink that must not have gaps.
+    pub fn pass_silence(&mut self, frame: &mut Vec<i16>) -> Released {
+        let released = Released { at: self.head, source: self.source };
+        frame.clear();
+        frame.resize(self.rate.frame_len(), 0);
+        self.head = self.head + frame.len() as u64;
+        self.started = true;
+        released
+    }
+
+    /// The source lets silence pass without sending it.
+    pub fn skip(&mut self, samples: u64) {
+        if self.queue.is_empty() {
+            self.head = self.head + samples;
+        } else {
+            self.queue.extend(std::iter::repeat_n(0, samples as usize));
+        }
+    }
+
+    /// Throws away what waits: the listener has begun to speak.
+    pub fn clear(&mut self) -> Cleared {
+        let cleared = Cleared { samples: self.queue.len(), at: self.head };
+        self.source += self.queue.len() as u64;
+        self.queue = VecDeque::new();
+        cleared
+    }
+}

@@ -1,0 +1,296 @@
+//! The task of a call: polls both legs, keeps the clock, feeds the recording.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+use super::{Bridge, CallEnd, CallTime, EndReason, Event, Leg, LegCommand, LegEvent, LoggedEvent, Outlet, Party};
+use super::{SampleIndex, Side};
+use crate::record::{CallInfo, RecordError, Recorder};
+
+/// Events of a leg that are taken before other calls get their turn.
+const BUDGET: usize = 64;
+/// How long a leg may take to close politely.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// What a call may not exceed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The longest duration; then the call ends with [`EndReason::MaxDuration`].
+    pub max_duration: Duration,
+}
+
+impl Default for Limits {
+    /// One hour.
+    fn default() -> Self {
+        Self { max_duration: Duration::from_secs(3600) }
+    }
+}
+
+/// Ends calls from outside: every call that was given a clone of it.
+#[derive(Debug, Clone)]
+pub struct CallControl {
+    cancelled: Arc<watch::Sender<bool>>,
+}
+
+impl Default for CallControl {
+    fn default() -> Self {
+        Self { cancelled: Arc::new(watch::Sender::new(false)) }
+    }
+}
+
+impl CallControl {
+    /// Asks the calls to end with [`EndReason::Cancelled`].
+    pub fn cancel(&self) {
+        self.cancelled.send_replace(true);
+    }
+
+    /// Waits until [`Self::cancel`] was called.
+    pub async fn cancelled(&self) {
+        let mut cancelled = self.cancelled.subscribe();
+        // The sender lives as long as this control.
+        drop(cancelled.wait_for(|cancelled| *cancelled).await);
+    }
+}
+
+/// Two legs that cannot be joined.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{via} cannot take {ability}, which the other side needs")]
+pub struct Unable {
+    /// The leg that lacks the ability.
+    pub via: String,
+    /// What it lacks.
+    pub ability: &'static str,
+}
+
+/// How a call went.
+#[derive(Debug)]
+pub struct CallOutcome {
+    /// How it ended.
+    pub end: CallEnd,
+    /// How long it lasted.
+    pub duration: Duration,
+    /// What became of the recording; none when none was asked for.
+    pub recording: Option<Result<CallInfo, RecordError>>,
+}
+
+/// Watches a call's events.
+pub type Observer = Box<dyn FnMut(&LoggedEvent) + Send>;
+
+/// A call, ready to run.
+pub struct Call {
+    bridge: Bridge,
+    parties: Parties,
+    control: CallControl,
+    limits: Limits,
+}
+
+/// The legs and whoever else hears of the call: the bridge's outlet.
+struct Parties {
+    started: Instant,
+    caller: Seat,
+    agent: Seat,
+    recorder: Option<Recorder>,
+    observer: Option<Observer>,
+    /// A leg was told something and must be polled to send it.
+    told: bool,
+}
+
+struct Seat {
+    leg: Box<dyn Leg>,
+    gone: bool,
+}
+
+impl Call {
+    /// Joins a caller and an agent.
+    ///
+    /// # Errors
+    /// [`Unable`] when one needs what the other cannot do.
+    pub fn new(caller: Box<dyn Leg>, agent: Box<dyn Leg>, limits: Limits) -> Result<Self, Unable> {
+        for (needy, other) in [(&caller, &agent), (&agent, &caller)] {
+            let (needs, has) = (needy.needs(), other.abilities());
+            let lacking = [("keypad digits", needs.dtmf && !has.dtmf), ("text", needs.text && !has.text)];
+            if let Some((ability, _)) = lacking.into_iter().find(|(_, lacks)| *lacks) {
+                return Err(Unable { via: other.via(), ability });
+            }
+        }
+        let party = |leg: &dyn Leg| Party { rate: leg.rate(), abilities: leg.abilities() };
+        let bridge = Bridge::new(party(&*caller), party(&*agent));
+        let seat = |leg| Seat { leg, gone: false };
+        let started = Instant::now();
+        let (caller, agent) = (seat(caller), seat(agent));
+        let parties = Parties { started, caller, agent, recorder: None, observer: None, told: false };
+        Ok(Self { bridge, parties, control: CallControl::default(), limits })
+    }
+
+    /// Records the call.
+    #[must_use]
+    pub fn record(mut self, recorder: Recorder) -> Self {
+        self.parties.recorder = Some(recorder);
+        self
+    }
+
+    /// Hears of every event of the call as it happens.
+    #[must_use]
+    pub fn observe(mut self, observer: Observer) -> Self {
+        self.parties.observer = Some(observer);
+        self
+    }
+
+    /// Lets the call be ended from outside by `control`.
+    #[must_use]
+    pub fn controlled_by(mut self, control: CallControl) -> Self {
+        self.control = control;
+        self
+    }
+
+    /// Carries the call out, to the end of its recording.
+    pub async fn run(mut self) -> CallOutcome {
+        self.parties.started = Instant::now();
+        self.parties.log(LoggedEvent { at_ms: 0.0, side: None, event: Event::Started });
+        let mut alarm = Alarm::new();
+        let control = self.control.clone();
+        let cancelled = control.cancelled();
+        let longest = tokio::time::sleep(self.limits.max_duration);
+        let (bridge, parties) = (&mut self.bridge, &mut self.parties);
+        let stopped = tokio::select! {
+            biased;
+            () = poll_fn(|cx| poll_call(bridge, parties, &mut alarm, cx)) => None,
+            () = cancelled => Some((EndReason::Cancelled, "cancelled")),
+            () = longest => Some((EndReason::MaxDuration, "the call reached its longest duration")),
+        };
+        if let Some((reason, detail)) = stopped {
+            let end = CallEnd { by: None, reason, detail: detail.to_owned() };
+            self.bridge.finish(self.parties.now(), end, &mut self.parties);
+        }
+        let ended_at = self.parties.now();
+        let end = self.bridge.end().cloned().expect("every way out of the loop sets the end");
+        let farewell = poll_fn(|cx| poll_farewell(&mut self.parties, cx));
+        // A leg that does not close in time is dropped, which closes it rudely.
+        let polite = tokio::time::timeout(FAREWELL, farewell).await.is_ok();
+        tracing::debug!(polite, reason = ?end.reason, "call over");
+        let recording = match self.parties.recorder.take() {
+            Some(recorder) => Some(recorder.finish(ended_at, end.clone()).await),
+            None => None,
+        };
+        CallOutcome { end, duration: ended_at.elapsed(), recording }
+    }
+}
+
+fn poll_call(bridge: &mut Bridge, parties: &mut Parties, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<()> {
+    for _ in 0..BUDGET {
+        parties.told = false;
+        let mut heard = false;
+        for side in Side::BOTH {
+            if let Some(event) = parties.poll_leg(side, cx) {
+                heard = true;
+                bridge.event(parties.now(), side, event, parties);
+            }
+        }
+        bridge.tick(parties.now(), parties);
+        if bridge.end().is_some() {
+            return Poll::Ready(());
+        }
+        if !heard && !parties.told {
+            let wake = bridge.next_wake().map(|at| parties.started + at.elapsed());
+            if alarm.set(wake, cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Waits until both legs have closed; what they still say is not part of the call.
+fn poll_farewell(parties: &mut Parties, cx: &mut Context<'_>) -> Poll<()> {
+    for side in Side::BOTH {
+        while parties.poll_leg(side, cx).is_some() {}
+    }
+    if parties.caller.gone && parties.agent.gone { Poll::Ready(()) } else { Poll::Pending }
+}
+
+impl Parties {
+    fn now(&self) -> CallTime {
+        CallTime::after(self.started.elapsed())
+    }
+
+    fn seat(&mut self, side: Side) -> &mut Seat {
+        match side {
+            Side::Caller => &mut self.caller,
+            Side::Agent => &mut self.agent,
+        }
+    }
+
+    fn poll_leg(&mut self, side: Side, cx: &mut Context<'_>) -> Option<LegEvent> {
+        let seat = self.seat(side);
+        if seat.gone {
+            return None;
+        }
+        let Poll::Ready(event) = seat.leg.poll_event(cx) else { return None };
+        seat.gone = matches!(event, LegEvent::Hangup { .. });
+        Some(event)
+    }
+}
+
+impl Outlet for Parties {
+    fn command(&mut self, to: Side, command: LegCommand<'_>) {
+        let seat = self.seat(to);
+        if !seat.gone {
+            seat.leg.command(command);
+            self.told = true;
+        }
+    }
+
+    fn record(&mut self, of: Side, at: SampleIndex, samples: &[i16]) {
+        let now = self.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.audio(now, of, at, samples);
+            if let Some(error) = recorder.take_error() {
+                tracing::error!("the recording has ended, the call goes on: {error}");
+                self.log(LoggedEvent { at_ms: now.millis(), side: None, event: Event::RecordingEnded { error } });
+            }
+        }
+    }
+
+    fn log(&mut self, event: LoggedEvent) {
+        let now = self.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(now, &event);
+        }
+        if let Some(observer) = &mut self.observer {
+            observer(&event);
+        }
+    }
+}
+
+/// One timer for the whole call.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    at: Option<Instant>,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), at: None }
+    }
+
+    /// Pending until `at`, or for ever without one. The timer is touched only when the moment changes.
+    fn set(&mut self, at: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.at != at {
+            self.at = at;
+            if let Some(at) = at {
+                self.sleep.as_mut().reset(at);
+            }
+        }
+        match at {
+            Some(_) => self.sleep.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}

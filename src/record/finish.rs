@@ -1,0 +1,109 @@
+//! What is made when a call is over: the stereo file, the labels and the whole `call.json`.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+
+use super::RecordError;
+use super::layout::{CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT};
+use super::track::write_stereo;
+use crate::call::{Event, LoggedEvent, Side};
+
+/// Writes `call.json` whole or not at all.
+pub(super) fn write_call_json(folder: &Path, info: &CallInfo) -> Result<(), RecordError> {
+    let mut json = serde_json::to_vec_pretty(info).expect("call.json is plain data with string keys");
+    json.push(b'\n');
+    write_whole(&folder.join(CALL_JSON), &json)
+}
+
+/// Makes stereo.wav, labels.txt and call.json from the tracks that `info` lists and the events on disk.
+pub(super) fn finish_folder(folder: &Path, mut info: CallInfo, longest_part: u64) -> Result<CallInfo, RecordError> {
+    info.stereo = Some(write_stereo(folder, &info.caller, &info.agent, longest_part)?);
+    let caller_ms = info.caller.rate.millis_of(info.caller.samples);
+    let agent_ms = info.agent.rate.millis_of(info.agent.samples);
+    info.duration_ms = Some(caller_ms.max(agent_ms));
+    write_labels(folder, &info)?;
+    write_call_json(folder, &info)?;
+    Ok(info)
+}
+
+/// Writes a file beside its place and moves it there: a reader sees the old one or the new one.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
+    let beside = path.with_extension("partial");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(|source| {
+        // Best effort: the error that counts is the one that is reported.
+        drop(fs::remove_file(&beside));
+        RecordError::Write { path: path.to_owned(), source }
+    })
+}
+
+/// The events of a call's folder. A last line that a crash tore off is left out.
+pub(super) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError> {
+    let path = folder.join(EVENTS_JSONL);
+    let read = |source| RecordError::Read { path: path.clone(), source };
+    let mut lines = BufReader::new(File::open(&path).map_err(read)?).lines().enumerate().peekable();
+    let mut events = Vec::new();
+    while let Some((number, line)) = lines.next() {
+        match serde_json::from_str(&line.map_err(read)?) {
+            Ok(event) => events.push(event),
+            Err(_) if lines.peek().is_none() => {}
+            Err(error) => {
+                let problem = format!("line {} is not an event: {error}", number + 1);
+                return Err(RecordError::Malformed { path: path.clone(), problem });
+            }
+        }
+    }
+    Ok(events)
+}
+
+/// Audacity labels: start and end in seconds, a tab between, then the text.
+fn write_labels(folder: &Path, info: &CallInfo) -> Result<(), RecordError> {
+    let mut labels: Vec<(f64, f64, String)> = Vec::new();
+    let mut open: [Option<f64>; 2] = [None, None];
+    let end = info.duration_ms.unwrap_or_default() / 1000.0;
+    for LoggedEvent { at_ms, side, event } in read_events(folder)? {
+        let rate = match side {
+            Some(Side::Agent) => info.agent.rate,
+            _ => info.caller.rate,
+        };
+        let in_track = |sample: u64| rate.millis_of(sample) / 1000.0;
+        let slot = usize::from(side == Some(Side::Agent));
+        let who = side.map_or("call", Side::name);
+        match event {
+            Event::SpeechStarted { sample, .. } => open[slot] = Some(in_track(sample)),
+            Event::SpeechStopped { sample, interrupted, .. } => {
+                let to = in_track(sample);
+                let note = if interrupted { " speaks, is interrupted" } else { " speaks" };
+                labels.push((open[slot].take().unwrap_or(to), to, format!("{who}{note}")));
+            }
+            Event::Discarded { discarded_ms, sample } => {
+                let at = in_track(sample);
+                labels.push((at, at, format!("{who}: {discarded_ms:.0} ms discarded")));
+            }
+            Event::ScriptLine { condition, text } => {
+                let at = at_ms / 1000.0;
+                labels.push((at, at, format!("line {condition}: {}", text.replace(['\t', '\n', '\r'], " "))));
+            }
+            Event::Interruption { condition } => {
+                labels.push((at_ms / 1000.0, at_ms / 1000.0, format!("interruption of line {condition}")));
+            }
+            Event::Ended(call_end) => {
+                let reason = serde_json::to_value(call_end.reason).expect("a reason is a plain name");
+                labels.push((at_ms / 1000.0, at_ms / 1000.0, format!("end: {}", reason.as_str().unwrap_or_default())));
+            }
+            _ => {}
+        }
+    }
+    for (slot, start) in open.into_iter().enumerate() {
+        labels.extend(start.map(|from| (from, end.max(from), format!("{} speaks", Side::BOTH[slot].name()))));
+    }
+    labels.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let text: String = labels.iter().map(|(from, to, label)| format!("{from:.6}\t{to:.6}\t{label}\n")).collect();
+    write_whole(&folder.join(LABELS_TXT), text.as_bytes())
+}

@@ -1,0 +1,252 @@
+//! Recording a call while it goes on. The call's task only gathers bytes; one thread of the process writes them.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::RecordError;
+use super::finish::{finish_folder, write_call_json};
+use super::layout::{CallInfo, EVENTS_JSONL};
+use super::track::{LONGEST_PART, TrackWriter};
+use crate::audio::Rate;
+use crate::call::{CallEnd, CallTime, LoggedEvent, SampleIndex, Side};
+
+/// What is gathered before it is written. With the writer's own turn, a killed process loses less than 200 ms.
+const BATCH: Duration = Duration::from_millis(100);
+/// What may wait for the disk before the recording is given up: some 15 minutes of a wide-band call.
+const MOST_WAITING: usize = 64 << 20;
+
+/// Records one call into its folder.
+#[derive(Debug)]
+pub struct Recorder {
+    folder: PathBuf,
+    info: CallInfo,
+    shared: Arc<Shared>,
+    batch: Batch,
+    batch_since: Option<CallTime>,
+    longest_part: u64,
+    given_up: bool,
+}
+
+/// Audio and events on their way to the writer.
+#[derive(Debug, Default)]
+struct Batch {
+    /// Runs of unbroken audio: whose, from where, s16le.
+    runs: Vec<(Side, SampleIndex, Vec<u8>)>,
+    events: Vec<u8>,
+}
+
+/// What the call's task and the writer share. The task never takes the lock while the call goes on: a slow disk does not
+/// slow the call.
+#[derive(Debug)]
+struct Shared {
+    files: Mutex<Files>,
+    /// Bytes on their way to the writer.
+    waiting: AtomicUsize,
+    /// The first error.
+    error: OnceLock<RecordError>,
+}
+
+/// A call's open files.
+#[derive(Debug)]
+struct Files {
+    caller: TrackWriter,
+    agent: TrackWriter,
+    events: File,
+    events_path: PathBuf,
+}
+
+enum Job {
+    Write(Arc<Shared>, Batch),
+    Done(oneshot::Sender<()>),
+}
+
+impl Recorder {
+    /// Makes the call's folder and its files.
+    ///
+    /// # Errors
+    /// [`RecordError::Create`] or [`RecordError::Write`] when the folder cannot be made or written.
+    pub fn begin(folder: &Path, info: CallInfo) -> Result<Self, RecordError> {
+        Self::begin_with_parts(folder, info, LONGEST_PART)
+    }
+
+    /// As [`Self::begin`]; a track goes on in a next part after `longest_part` bytes of audio.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_with_parts(folder: &Path, info: CallInfo, longest_part: u64) -> Result<Self, RecordError> {
+        let create = |path: &Path, source| RecordError::Create { path: path.to_owned(), source };
+        fs::create_dir_all(folder).map_err(|source| create(folder, source))?;
+        write_call_json(folder, &info)?;
+        let events_path = folder.join(EVENTS_JSONL);
+        let files = Files {
+            caller: TrackWriter::create(folder, "caller", info.caller.rate, 1, longest_part)?,
+            agent: TrackWriter::create(folder, "agent", info.agent.rate, 1, longest_part)?,
+            events: File::create(&events_path).map_err(|source| create(&events_path, source))?,
+            events_path,
+        };
+        let shared = Shared { files: Mutex::new(files), waiting: AtomicUsize::new(0), error: OnceLock::new() };
+        let (folder, shared, batch) = (folder.to_owned(), Arc::new(shared), Batch::default());
+        Ok(Self { folder, info, shared, batch, batch_since: None, longest_part, given_up: false })
+    }
+
+    /// The call's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes what was heard of `side` from `at` on.
+    pub fn audio(&mut self, now: CallTime, side: Side, at: SampleIndex, samples: &[i16]) {
+        let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes());
+        let unbroken = self.batch.runs.iter_mut().rev().find(|(of, ..)| *of == side);
+        match unbroken.filter(|(_, from, run)| *from + run.len() as u64 / 2 == at) {
+            Some((_, _, run)) => run.extend(bytes),
+            None => {
+                let mut run = Vec::with_capacity(self.rate(side).samples_in(BATCH) as usize * 2 + samples.len() * 2);
+                run.extend(bytes);
+                self.batch.runs.push((side, at, run));
+            }
+        }
+        self.pass_on_when_due(now);
+    }
+
+    /// Takes an event.
+    pub fn event(&mut self, now: CallTime, event: &LoggedEvent) {
+        serde_json::to_writer(&mut self.batch.events, event).expect("an event is plain data with string keys");
+        self.batch.events.push(b'\n');
+        self.pass_on_when_due(now);
+    }
+
+    /// What ended the recording, once; none while all is well.
+    pub fn take_error(&mut self) -> Option<String> {
+        if self.given_up {
+            return None;
+        }
+        let error = self.shared.error.get().map(ToString::to_string);
+        self.given_up = error.is_some();
+        error
+    }
+
+    /// Ends the recording: both tracks to the call's last moment, the stereo file, the labels and the whole `call.json`.
+    ///
+    /// # Errors
+    /// The first error that the recording met.
+    pub async fn finish(mut self, now: CallTime, end: CallEnd) -> Result<CallInfo, RecordError> {
+        self.pass_on();
+        let (done, written) = oneshot::channel();
+        let gone = writer().send(Job::Done(done)).is_err() || written.await.is_err();
+        debug_assert!(!gone, "the writer lives as long as the process");
+        let work = move || self.finish_files(now, end);
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    fn finish_files(self, now: CallTime, end: CallEnd) -> Result<CallInfo, RecordError> {
+        let shared = Arc::into_inner(self.shared).expect("the writer has let go of every batch of this call");
+        if let Some(error) = shared.error.into_inner() {
+            return Err(error);
+        }
+        let mut files = shared.files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut info = self.info;
+        files.caller.pad_to(now.in_track(info.caller.rate))?;
+        files.agent.pad_to(now.in_track(info.agent.rate))?;
+        files.flush()?;
+        (info.caller, info.agent) = (files.caller.info(), files.agent.info());
+        info.end = Some(end);
+        finish_folder(&self.folder, info, self.longest_part)
+    }
+
+    fn rate(&self, side: Side) -> Rate {
+        match side {
+            Side::Caller => self.info.caller.rate,
+            Side::Agent => self.info.agent.rate,
+        }
+    }
+
+    fn pass_on_when_due(&mut self, now: CallTime) {
+        let since = *self.batch_since.get_or_insert(now);
+        if now.since(since) >= BATCH {
+            self.pass_on();
+        }
+    }
+
+    fn pass_on(&mut self) {
+        self.batch_since = None;
+        let batch = std::mem::take(&mut self.batch);
+        if self.given_up {
+            return;
+        }
+        let bytes = batch.bytes();
+        let waiting = self.shared.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if waiting > MOST_WAITING {
+            self.shared.error.get_or_init(|| RecordError::TooSlow { folder: self.folder.clone(), waiting });
+            return;
+        }
+        let sent = writer().send(Job::Write(Arc::clone(&self.shared), batch));
+        debug_assert!(sent.is_ok(), "the writer lives as long as the process");
+    }
+}
+
+impl Batch {
+    fn bytes(&self) -> usize {
+        self.runs.iter().map(|(.., run)| run.len()).sum::<usize>() + self.events.len()
+    }
+}
+
+impl Files {
+    fn write(&mut self, batch: &Batch) -> Result<(), RecordError> {
+        for (side, at, bytes) in &batch.runs {
+            match side {
+                Side::Caller => self.caller.put(*at, bytes)?,
+                Side::Agent => self.agent.put(*at, bytes)?,
+            }
+        }
+        if !batch.events.is_empty() {
+            let path = self.events_path.clone();
+            self.events.write_all(&batch.events).map_err(|source| RecordError::Write { path, source })?;
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), RecordError> {
+        self.caller.flush()?;
+        self.agent.flush()
+    }
+}
+
+/// The process's writer thread, started with the first recording.
+fn writer() -> &'static Sender<Job> {
+    static WRITER: OnceLock<Sender<Job>> = OnceLock::new();
+    WRITER.get_or_init(|| {
+        let (sender, jobs) = mpsc::channel();
+        let work = move || {
+            while let Ok(job) = jobs.recv() {
+                run(job);
+            }
+        };
+        std::thread::Builder::new().name("recordings".into()).spawn(work).expect("a process may start one thread");
+        sender
+    })
+}
+
+fn run(job: Job) {
+    match job {
+        Job::Write(shared, batch) => {
+            let mut files = shared.files.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.waiting.fetch_sub(batch.bytes(), Ordering::Relaxed);
+            if shared.error.get().is_none()
+                && let Err(error) = files.write(&batch)
+            {
+                shared.error.get_or_init(|| error);
+            }
+        }
+        // Whoever asked may have gone; then nobody waits for the answer.
+        Job::Done(done) => drop(done.send(())),
+    }
+}

@@ -1,0 +1,74 @@
+//! CHIRP: voice over a WebSocket, as Cekura's `run_scenarios_chirp` speaks it
+//! (<https://docs.cekura.ai/documentation/integrations/websocket-chirp>).
+//!
+//! Binary messages carry s16le at 16 kHz, one channel, any even length (20 ms is usual). Text messages carry events:
+//! `{type, id, ts_ms, data}` with `speech.started` and `speech.completed` (`data.utterance_id`) and `session.error`
+//! (`data.code`, `data.message`). Closes: 1000 done, 1008 refused, 1011 internal error.
+//!
+//! Trunkline adds one optional field: `data.sample`, the boundary's place in the sender's stream, in samples since the
+//! connection opened. Where it is there, a recording knows the boundary to the sample; a peer that does not know it ignores it.
+
+mod dial;
+mod door;
+mod leg;
+mod protocol;
+
+pub use dial::{DialError, DialOptions, dial};
+pub use door::{Arrival, Door, DoorConfig, DoorError, TlsFiles};
+pub use leg::{ChirpLeg, ChirpLimits};
+pub use protocol::{ErrorCode, Incoming, Refusal, Session};
+
+use base64::Engine as _;
+use sha2::{Digest, Sha256};
+
+use crate::audio::Rate;
+
+/// CHIRP's one rate.
+pub const RATE: Rate = Rate::HZ_16000;
+
+/// The ids of a call, in the upgrade request of the caller. Cekura documents these names for its text WebSockets
+/// (<https://docs.cekura.ai/documentation/integrations/chat-testing>); the sandbox sends them with CHIRP too.
+pub const RUN_ID_HEADER: &str = "X-VOCERA-RUN-ID";
+/// See [`RUN_ID_HEADER`].
+pub const RESULT_ID_HEADER: &str = "X-VOCERA-RESULT-ID";
+/// See [`RUN_ID_HEADER`].
+pub const SCENARIO_ID_HEADER: &str = "X-VOCERA-SCENARIO-ID";
+
+/// A user and a password for HTTP Basic authentication (RFC 7617). Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    user: String,
+    password: String,
+}
+
+impl Credentials {
+    /// From `user:password`; none without the colon.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (user, password) = text.trim_end_matches(['\r', '\n']).split_once(':')?;
+        Some(Self { user: user.to_owned(), password: password.to_owned() })
+    }
+
+    /// The value of an `Authorization` header.
+    #[must_use]
+    pub fn header(&self) -> String {
+        let plain = format!("{}:{}", self.user, self.password);
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(plain))
+    }
+
+    /// Whether an `Authorization` header carries these. Takes as long for a near miss as for a far one.
+    #[must_use]
+    pub fn admits(&self, header: Option<&str>) -> bool {
+        let scheme_and_rest = header.and_then(|value| value.split_once(' '));
+        let Some((scheme, encoded)) = scheme_and_rest else { return false };
+        let given = base64::engine::general_purpose::STANDARD.decode(encoded.trim()).unwrap_or_default();
+        let expected = format!("{}:{}", self.user, self.password);
+        scheme.eq_ignore_ascii_case("basic") && Sha256::digest(given) == Sha256::digest(expected)
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}

@@ -1,0 +1,315 @@
+//! An agent that is a child process: s16le, one channel, on its stdin and stdout, one process a call.
+//!
+//! The child finds `TRUNKLINE_CALL_ID`, `TRUNKLINE_RATE` (Hz, both ways) and, where they are known, `TRUNKLINE_RUN_ID`,
+//! `TRUNKLINE_RESULT_ID`, `TRUNKLINE_SCENARIO_ID` and `TRUNKLINE_SCENARIO` in its environment. Its stdin is fed in real time
+//! without a gap. What it writes to stderr goes into the call's log, line by line. When it exits it has hung up. When the
+//! call ends its stdin is closed; a second later its process group gets SIGTERM, and half a second after that SIGKILL.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::process::{ExitStatus, Stdio};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, Sleep};
+
+use crate::audio::{Rate, from_s16le};
+use crate::call::{Abilities, CallIds, EndReason, Leg, LegCommand, LegEvent};
+
+/// What may wait for a child that does not read its stdin.
+const MOST_QUEUED: Duration = Duration::from_secs(5);
+/// From the end of the call to SIGTERM, and from there to SIGKILL.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LAST_PATIENCE: Duration = Duration::from_millis(500);
+/// How long output is read on after the child has exited, for a grandchild may still hold the pipe.
+const AFTER_EXIT: Duration = Duration::from_millis(200);
+/// A longer line of the child's log is cut here.
+const LONGEST_LINE: usize = 4096;
+
+/// A child that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {command:?}: {source}")]
+pub struct ProcessError {
+    /// The command as given.
+    command: String,
+    /// Why.
+    source: io::Error,
+}
+
+/// A running child.
+pub struct ProcessLeg {
+    via: String,
+    rate: Rate,
+    group: Pid,
+    exit: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
+    exited: Option<String>,
+    failed: bool,
+    stdin: Option<ChildStdin>,
+    outgoing: VecDeque<u8>,
+    not_read: u64,
+    stdout: Option<ChildStdout>,
+    odd_byte: Option<u8>,
+    stderr: Option<ChildStderr>,
+    line: Vec<u8>,
+    lines: VecDeque<String>,
+    ending: Ending,
+    finished: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// How far the child's end has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// Its stdin is closed.
+    Asked(EndReason),
+    /// It was sent SIGTERM.
+    Told(EndReason),
+    /// It was sent SIGKILL.
+    Killed(EndReason),
+}
+
+impl ProcessLeg {
+    /// Starts `words[0]` with the rest as its arguments.
+    ///
+    /// # Errors
+    /// [`ProcessError`] when it cannot be started.
+    pub fn spawn(words: &[String], rate: Rate, ids: &CallIds) -> Result<Self, ProcessError> {
+        let (program, arguments) = words.split_first().expect("a way out has at least one word");
+        let mut command = Command::new(program);
+        command.args(arguments).process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("TRUNKLINE_CALL_ID", &ids.call_id).env("TRUNKLINE_RATE", rate.hz().to_string());
+        let known = [
+            ("TRUNKLINE_RUN_ID", &ids.run_id),
+            ("TRUNKLINE_RESULT_ID", &ids.result_id),
+            ("TRUNKLINE_SCENARIO_ID", &ids.scenario_id),
+            ("TRUNKLINE_SCENARIO", &ids.scenario),
+        ];
+        for (name, value) in known {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let failed = |source| ProcessError { command: shell_words::join(words), source };
+        let mut child = command.spawn().map_err(failed)?;
+        let id = child.id().expect("a child that was not waited for has an id");
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Ok(Self {
+            via: format!("process:{}", shell_words::join(words)),
+            rate,
+            group: Pid::from_raw(id as i32),
+            exit: Box::pin(async move { child.wait().await }),
+            exited: None,
+            failed: false,
+            stdin,
+            outgoing: VecDeque::new(),
+            not_read: 0,
+            stdout,
+            odd_byte: None,
+            stderr,
+            line: Vec::new(),
+            lines: VecDeque::new(),
+            ending: Ending::No,
+            finished: false,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        })
+    }
+
+    fn poll_stdin(&mut self, cx: &mut Context<'_>) {
+        while let Some(stdin) = self.stdin.as_mut().filter(|_| !self.outgoing.is_empty()) {
+            let (bytes, _) = self.outgoing.as_slices();
+            match Pin::new(stdin).poll_write(cx, bytes) {
+                Poll::Ready(Ok(written)) => drop(self.outgoing.drain(..written)),
+                // It closed its stdin: it does not want to hear any more, but may well go on speaking.
+                Poll::Ready(Err(_)) => self.close_stdin(),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn close_stdin(&mut self) {
+        self.stdin = None;
+        self.outgoing = VecDeque::new();
+    }
+
+    fn poll_stdout(&mut self, cx: &mut Context<'_>) -> Option<LegEvent> {
+        let stdout = self.stdout.as_mut()?;
+        let mut bytes = [0; 8192];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match Pin::new(stdout).poll_read(cx, &mut buffer) {
+            Poll::Pending => None,
+            Poll::Ready(read) => {
+                if read.is_err() || buffer.filled().is_empty() {
+                    self.stdout = None;
+                    self.closed_stdout();
+                    return None;
+                }
+                let mut audio: Vec<u8> = self.odd_byte.take().into_iter().collect();
+                audio.extend_from_slice(buffer.filled());
+                if audio.len() % 2 == 1 {
+                    self.odd_byte = audio.pop();
+                }
+                Some(LegEvent::Audio(from_s16le(&audio)))
+            }
+        }
+    }
+
+    /// A child without a voice has hung up, even if it stays.
+    fn closed_stdout(&mut self) {
+        if self.ending == Ending::No {
+            self.ask(EndReason::HungUp);
+        }
+    }
+
+    fn poll_stderr(&mut self, cx: &mut Context<'_>) {
+        while let Some(stderr) = self.stderr.as_mut() {
+            let mut bytes = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(stderr).poll_read(cx, &mut buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    for byte in buffer.filled() {
+                        if *byte == b'\n' || self.line.len() == LONGEST_LINE {
+                            self.end_line();
+                        }
+                        if *byte != b'\n' {
+                            self.line.push(*byte);
+                        }
+                    }
+                }
+                Poll::Ready(_) => {
+                    self.stderr = None;
+                    if !self.line.is_empty() {
+                        self.end_line();
+                    }
+                }
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        self.lines.push_back(String::from_utf8_lossy(&line).into_owned());
+    }
+
+    fn poll_exit(&mut self, cx: &mut Context<'_>) {
+        if self.exited.is_some() {
+            return;
+        }
+        let Poll::Ready(status) = self.exit.as_mut().poll(cx) else { return };
+        self.failed = !status.as_ref().is_ok_and(ExitStatus::success);
+        self.exited = Some(status.map_or_else(|error| error.to_string(), |status| status.to_string()));
+        self.timer.as_mut().reset(Instant::now() + AFTER_EXIT);
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        let waiting = self.exited.is_some() || self.ending != Ending::No;
+        if !waiting || self.timer.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        if self.exited.is_some() {
+            (self.stdout, self.stderr) = (None, None);
+            return;
+        }
+        let next = match self.ending {
+            Ending::Asked(reason) => (Signal::SIGTERM, Ending::Told(reason)),
+            Ending::Told(reason) | Ending::Killed(reason) => (Signal::SIGKILL, Ending::Killed(reason)),
+            Ending::No => return,
+        };
+        self.signal(next.0);
+        self.ending = next.1;
+        self.timer.as_mut().reset(Instant::now() + LAST_PATIENCE);
+        // Registers the new moment; it lies ahead.
+        let _ = self.timer.as_mut().poll(cx);
+    }
+
+    fn ask(&mut self, reason: EndReason) {
+        self.close_stdin();
+        self.ending = Ending::Asked(reason);
+        self.timer.as_mut().reset(Instant::now() + PATIENCE);
+    }
+
+    /// A group that is already gone needs no signal.
+    fn signal(&self, signal: Signal) {
+        let _ = killpg(self.group, signal);
+    }
+
+    fn hangup(&mut self) -> LegEvent {
+        let status = self.exited.clone().unwrap_or_default();
+        match self.ending {
+            Ending::No if self.failed => {
+                LegEvent::Hangup { reason: EndReason::ConnectionLost, detail: format!("the process ended: {status}") }
+            }
+            Ending::No => LegEvent::Hangup { reason: EndReason::HungUp, detail: status },
+            Ending::Asked(reason) | Ending::Told(reason) | Ending::Killed(reason) => LegEvent::Hangup { reason, detail: status },
+        }
+    }
+}
+
+impl Leg for ProcessLeg {
+    fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { continuous_sink: true, ..Abilities::default() }
+    }
+
+    fn via(&self) -> String {
+        self.via.clone()
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
+        self.poll_stdin(cx);
+        self.poll_exit(cx);
+        self.poll_stderr(cx);
+        if let Some(line) = self.lines.pop_front() {
+            return Poll::Ready(LegEvent::Log(line));
+        }
+        if self.not_read > 0 && self.outgoing.is_empty() {
+            return Poll::Ready(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
+        }
+        if let Some(audio) = self.poll_stdout(cx) {
+            return Poll::Ready(audio);
+        }
+        self.poll_timer(cx);
+        if self.exited.is_some() && self.stdout.is_none() && self.stderr.is_none() {
+            self.signal(Signal::SIGKILL);
+            self.finished = true;
+            return Poll::Ready(self.hangup());
+        }
+        Poll::Pending
+    }
+
+    fn command(&mut self, command: LegCommand<'_>) {
+        match command {
+            LegCommand::Audio(samples) if self.stdin.is_some() => {
+                let room = self.rate.samples_in(MOST_QUEUED) as usize * 2;
+                if self.outgoing.len() + samples.len() * 2 <= room {
+                    self.outgoing.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+                } else {
+                    self.not_read += 1;
+                }
+            }
+            LegCommand::Hangup(reason) if self.ending == Ending::No => self.ask(reason),
+            // A pipe carries audio alone.
+            _ => {}
+        }
+    }
+}
+
+impl Drop for ProcessLeg {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.signal(Signal::SIGKILL);
+        }
+    }
+}
