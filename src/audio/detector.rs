@@ -86,7 +86,7 @@ impl SpeechDetector {
     fn is_speech(&mut self, from: usize) -> bool {
         let window = &self.window[from..from + WINDOW];
         let loudest = window.iter().map(|s| s.unsigned_abs()).max().unwrap_or(0);
-        let score = if loudest < QUIET { 0.0 } else { self.model.predict_i16(window) };
+        let score = if loudest < QUIET || is_tone(window) { 0.0 } else { self.model.predict_i16(window) };
         self.voiced = score >= if self.voiced { OFF } else { ON };
         self.voiced
     }
@@ -111,6 +111,23 @@ impl SpeechDetector {
             None
         }
     }
+}
+
+/// A window that two samples predict the next one of, for all but a thousandth of its power, is one steady tone: `x[n] =
+/// 2 cos w x[n-1] - x[n-2]`. The model takes a hum or a beep that sets in suddenly for speech at times.
+fn is_tone(window: &[i16]) -> bool {
+    let (mut cross, mut middle) = (0.0, 0.0);
+    for x in window.windows(3) {
+        let [before, now, after] = [f64::from(x[0]), f64::from(x[1]), f64::from(x[2])];
+        cross += now * (before + after);
+        middle += now * now;
+    }
+    let factor = if middle > 0.0 { cross / middle } else { 0.0 };
+    let residue: f64 =
+        window.windows(3).map(|x| (f64::from(x[2]) + f64::from(x[0]) - factor * f64::from(x[1])).powi(2)).sum();
+    // The residue of a slow oscillation is small against its samples whatever it is: weigh it by how fast it moves.
+    let movement: f64 = window.windows(2).map(|x| (f64::from(x[1]) - f64::from(x[0])).powi(2)).sum();
+    residue < middle * 1e-3 && residue < movement * 1e-2
 }
 
 impl std::fmt::Debug for SpeechDetector {

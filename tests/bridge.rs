@@ -1,0 +1,315 @@
+//! The bridge on virtual time: what is heard, what is recorded, what an interruption throws away.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use trunkline::audio::Rate;
+use trunkline::call::{
+    Abilities, Bridge, CallTime, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource, Outlet, Party,
+    SampleIndex, Side,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Keeps all that comes out of a bridge.
+#[derive(Default)]
+struct Kept {
+    /// What each side's track holds, by place.
+    caller: Vec<(u64, Vec<i16>)>,
+    agent: Vec<(u64, Vec<i16>)>,
+    /// Audio given to each leg, in samples, and when it was.
+    to_caller: Vec<(CallTime, usize)>,
+    to_agent: Vec<(CallTime, usize)>,
+    told_caller: Vec<String>,
+    told_agent: Vec<String>,
+    log: Vec<LoggedEvent>,
+    now: CallTime,
+}
+
+impl Outlet for Kept {
+    fn command(&mut self, to: Side, command: LegCommand<'_>) {
+        let (audio, told) = match to {
+            Side::Caller => (&mut self.to_caller, &mut self.told_caller),
+            Side::Agent => (&mut self.to_agent, &mut self.told_agent),
+        };
+        match command {
+            LegCommand::Audio(samples) => audio.push((self.now, samples.len())),
+            LegCommand::Clear => told.push("clear".to_owned()),
+            LegCommand::SpeechStarted(mark) => told.push(format!("started {} {:?}", mark.utterance, mark.position)),
+            LegCommand::SpeechStopped(mark) => told.push(format!("stopped {} {:?}", mark.utterance, mark.position)),
+            LegCommand::Hangup(reason) => told.push(format!("hang up {reason:?}")),
+            other => told.push(format!("{other:?}")),
+        }
+    }
+
+    fn record(&mut self, of: Side, at: SampleIndex, samples: &[i16]) {
+        let track = match of {
+            Side::Caller => &mut self.caller,
+            Side::Agent => &mut self.agent,
+        };
+        track.push((at.get(), samples.to_vec()));
+    }
+
+    fn log(&mut self, event: LoggedEvent) {
+        self.log.push(event);
+    }
+}
+
+/// A bridge and its virtual clock.
+struct Line {
+    bridge: Bridge,
+    kept: Kept,
+}
+
+impl Line {
+    fn new(caller: Rate, agent: Rate) -> Self {
+        let continuous = Abilities { continuous_source: true, speech_marks: true, ..Abilities::default() };
+        let plain = Abilities { speech_marks: true, ..Abilities::default() };
+        let bridge =
+            Bridge::new(Party { rate: caller, abilities: continuous }, Party { rate: agent, abilities: plain });
+        Self { bridge, kept: Kept::default() }
+    }
+
+    fn at(&mut self, now: Duration, side: Side, event: LegEvent) {
+        self.run_to(now);
+        self.bridge.event(self.kept.now, side, event, &mut self.kept);
+        self.bridge.tick(self.kept.now, &mut self.kept);
+    }
+
+    /// Lets the time pass as the call's task would: waking when the bridge asks for it.
+    fn run_to(&mut self, to: Duration) {
+        let to = CallTime::after(to);
+        while let Some(wake) = self.bridge.next_wake().filter(|wake| *wake <= to) {
+            self.kept.now = self.kept.now.max(wake);
+            self.bridge.tick(self.kept.now, &mut self.kept);
+            assert!(self.bridge.next_wake() != Some(wake), "the bridge asks for a moment that it does not use");
+        }
+        self.kept.now = self.kept.now.max(to);
+        self.bridge.tick(self.kept.now, &mut self.kept);
+    }
+
+    fn logged<T>(&self, pick: impl Fn(&LoggedEvent) -> Option<T>) -> Vec<T> {
+        self.kept.log.iter().filter_map(pick).collect()
+    }
+}
+
+/// A track as one run of samples, silence where nothing was heard.
+fn track(frames: &[(u64, Vec<i16>)]) -> Vec<i16> {
+    let mut out = Vec::new();
+    for (at, samples) in frames {
+        assert!(out.len() as u64 <= *at, "the track goes back from {} to {at}", out.len());
+        out.resize(*at as usize, 0);
+        out.extend(samples);
+    }
+    out
+}
+
+fn ramp(from: usize, len: usize) -> Vec<i16> {
+    (from..from + len).map(|sample| (sample % 30_000) as i16 + 1).collect()
+}
+
+fn mark(utterance: &str, position: Option<u64>) -> Mark {
+    let source = if position.is_some() { MarkSource::Script } else { MarkSource::Signalled };
+    Mark { utterance: utterance.to_owned(), position, source }
+}
+
+#[test]
+fn a_burst_of_five_seconds_is_heard_and_recorded_over_five_seconds() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    line.at(1000 * MS, Side::Agent, LegEvent::Audio(ramp(0, 80_000)));
+    line.run_to(3000 * MS);
+    let heard: usize = line.kept.to_caller.iter().map(|(_, samples)| samples).sum();
+    let expected = 32_000 + 320 + 320;
+    assert!(heard.abs_diff(expected) <= 320, "after 2 s of 5, {heard} samples were let go, about {expected} expected");
+    line.run_to(7000 * MS);
+    let mut expected = vec![0; 16_000];
+    expected.extend(ramp(0, 80_000));
+    assert_eq!(track(&line.kept.agent), expected);
+    let last = line.kept.to_caller.last().expect("audio was let go").0;
+    assert!(last.elapsed() >= 5940 * MS && last.elapsed() <= 6000 * MS, "the last frame left at {last:?}");
+}
+
+#[test]
+fn a_real_time_source_passes_at_once_and_without_a_gap_for_jitter() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    for frame in 0..50_usize {
+        let jitter = if frame % 7 == 3 { 15 * MS } else { Duration::ZERO };
+        line.at(20 * MS * frame as u32 + jitter, Side::Agent, LegEvent::Audio(ramp(frame * 320, 320)));
+        let (sent, _) = *line.kept.to_caller.last().expect("a frame passes when it comes");
+        assert_eq!(sent.elapsed(), 20 * MS * frame as u32 + jitter);
+    }
+    assert_eq!(track(&line.kept.agent), ramp(0, 16_000));
+}
+
+#[test]
+fn a_pause_of_the_speaker_is_silence_of_its_length() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    line.at(0 * MS, Side::Agent, LegEvent::Audio(vec![7; 1600]));
+    line.at(1000 * MS, Side::Agent, LegEvent::Audio(vec![9; 1600]));
+    line.run_to(2000 * MS);
+    let recorded = track(&line.kept.agent);
+    assert_eq!(recorded.len(), 17_600);
+    assert!(recorded[..1600].iter().all(|s| *s == 7) && recorded[1600..16_000].iter().all(|s| *s == 0));
+    assert!(recorded[16_000..].iter().all(|s| *s == 9));
+}
+
+#[test]
+fn what_an_interruption_throws_away_is_counted_and_not_recorded() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    line.at(0 * MS, Side::Agent, LegEvent::SpeechStarted(mark("a1", None)));
+    line.at(0 * MS, Side::Agent, LegEvent::Audio(ramp(0, 80_000)));
+    line.at(0 * MS, Side::Agent, LegEvent::SpeechStopped(mark("a1", None)));
+    line.at(2000 * MS, Side::Caller, LegEvent::SpeechStarted(mark("c1", Some(0))));
+    line.run_to(8000 * MS);
+    let recorded = track(&line.kept.agent);
+    let discarded = line.logged(|event| match event.event {
+        Event::Discarded { discarded_ms, sample } => Some((discarded_ms, sample)),
+        _ => None,
+    });
+    assert_eq!(discarded.len(), 1);
+    let (discarded_ms, sample) = discarded[0];
+    assert_eq!(recorded.len() as u64, sample);
+    assert_eq!(recorded, ramp(0, recorded.len()));
+    assert!((recorded.len() as f64 / 16.0 + discarded_ms - 5000.0).abs() < 0.001, "heard and discarded make 5 s");
+    assert!((2000.0..=2040.0).contains(&(recorded.len() as f64 / 16.0)), "what was let go stops with the interruption");
+    assert_eq!(line.kept.told_caller, ["started a1 None", "clear", "stopped a1 None"]);
+    assert!(line.kept.told_agent.contains(&"started c1 Some(0)".to_owned()));
+    let stops = line.logged(|event| match event.event {
+        Event::SpeechStopped { sample, interrupted, .. } if event.side == Some(Side::Agent) => Some((sample, interrupted)),
+        _ => None,
+    });
+    assert_eq!(stops, [(sample, true)]);
+}
+
+#[test]
+fn a_scripted_mark_keeps_its_sample_through_bursts_discards_and_pauses() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_8000);
+    // The agent: 1 s at once; then a burst that is cut after about 0.5 s; then, much later, a marked word.
+    line.at(0 * MS, Side::Agent, LegEvent::Audio(vec![1; 8000]));
+    line.at(1500 * MS, Side::Agent, LegEvent::Audio(vec![2; 16_000]));
+    line.at(2000 * MS, Side::Caller, LegEvent::SpeechStarted(mark("c", Some(0))));
+    line.at(4000 * MS, Side::Agent, LegEvent::SpeechStarted(mark("a", Some(24_000 + 160))));
+    line.at(4000 * MS, Side::Agent, LegEvent::Audio(vec![3; 1600]));
+    line.at(4000 * MS, Side::Agent, LegEvent::SpeechStopped(mark("a", Some(24_000 + 960))));
+    line.run_to(6000 * MS);
+    let marks = line.logged(|event| match event.event {
+        Event::SpeechStarted { sample, source } if event.side == Some(Side::Agent) => Some((sample, source)),
+        Event::SpeechStopped { sample, source, interrupted: false } if event.side == Some(Side::Agent) => {
+            Some((sample, source))
+        }
+        _ => None,
+    });
+    assert_eq!(marks, [(32_160, MarkSource::Script), (32_960, MarkSource::Script)]);
+}
+
+#[test]
+fn speech_that_an_agent_sent_before_it_hung_up_is_played_to_its_end() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    line.at(0 * MS, Side::Agent, LegEvent::Audio(ramp(0, 32_000)));
+    line.at(10 * MS, Side::Agent, LegEvent::Hangup { reason: EndReason::HungUp, detail: String::new() });
+    line.run_to(1900 * MS);
+    assert!(line.bridge.end().is_none(), "the goodbye is still being heard");
+    line.run_to(2100 * MS);
+    let end = line.bridge.end().expect("all is said");
+    assert_eq!((end.by, end.reason), (Some(Side::Agent), EndReason::HungUp));
+    assert_eq!(track(&line.kept.agent), ramp(0, 32_000));
+}
+
+#[test]
+fn after_an_hour_both_tracks_are_within_a_sample_of_the_truth() {
+    let hour_frames = 180_000_u32;
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_24000);
+    let mut seed = 0x2545_F491_u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut bursts = Vec::new();
+    for frame in 0..hour_frames {
+        // The caller's frames come with up to 40 ms of jitter, but in order; every 10 s the agent bursts 2 s of speech.
+        let at = 20 * MS * frame + Duration::from_micros(random(40_000));
+        let at = at.max(line.kept.now.elapsed());
+        line.at(at, Side::Caller, LegEvent::Audio(vec![(frame % 30_000) as i16 + 1; 320]));
+        if frame % 500 == 250 {
+            bursts.push(line.kept.now);
+            line.at(line.kept.now.elapsed(), Side::Agent, LegEvent::Audio(vec![bursts.len() as i16; 48_000]));
+        }
+    }
+    line.run_to(20 * MS * hour_frames + 3000 * MS);
+    let caller = track(&line.kept.caller);
+    let first = line.kept.caller[0].0;
+    assert!(first <= 640, "the first frame lies where it came");
+    assert_eq!(caller.len() as u64 - first, u64::from(hour_frames) * 320, "no sample was added or lost");
+    let at_the_hour = caller[(first + u64::from(hour_frames - 1) * 320) as usize];
+    assert_eq!(at_the_hour, ((hour_frames - 1) % 30_000) as i16 + 1);
+    let agent = track(&line.kept.agent);
+    let mut from = 0;
+    for (number, came) in bursts.iter().enumerate() {
+        let truth = came.elapsed().as_secs_f64() * 24_000.0;
+        let is_burst = |sample: &i16| *sample == number as i16 + 1;
+        let start = from + agent[from..].iter().position(is_burst).expect("every burst is heard");
+        from = start;
+        assert!((start as f64 - truth).abs() <= 1.0, "burst {number}: at {start}, truth {truth}");
+    }
+}
+
+#[test]
+fn frames_that_an_outage_holds_up_are_late_and_not_a_pause() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    for frame in 0..100_u32 {
+        // The line stands still from 0.5 s to 0.8 s; then all comes at once.
+        let at = 20 * MS * frame;
+        let at = if (500 * MS..800 * MS).contains(&at) { 800 * MS } else { at };
+        line.at(at, Side::Caller, LegEvent::Audio(ramp(frame as usize * 320, 320)));
+    }
+    line.run_to(8000 * MS);
+    assert_eq!(track(&line.kept.caller), ramp(0, 32_000));
+    let late = line.logged(|event| match event.event {
+        Event::Late { frames, worst_ms } => Some((frames, worst_ms)),
+        _ => None,
+    });
+    assert_eq!(late.len(), 1, "one outage is one line of the log");
+    assert!(late[0].0 >= 13 && (late[0].1 - 300.0).abs() < 1.0, "{late:?}");
+}
+
+#[test]
+fn a_sink_that_needs_audio_without_a_gap_gets_silence() {
+    let plain = Party { rate: Rate::HZ_16000, abilities: Abilities::default() };
+    let hungry = Party { rate: Rate::HZ_8000, abilities: Abilities { continuous_sink: true, ..Abilities::default() } };
+    let mut line = Line { bridge: Bridge::new(plain, hungry), kept: Kept::default() };
+    line.at(500 * MS, Side::Caller, LegEvent::Audio(vec![5; 1600]));
+    line.run_to(2000 * MS);
+    let given: usize = line.kept.to_agent.iter().map(|(_, samples)| samples).sum();
+    assert!((15_000..=16_000).contains(&given), "about 2 s at 8 kHz, at most 125 ms behind: {given}");
+    assert_eq!(line.kept.caller.len(), 5, "silence that was made up is not recorded as heard");
+}
+
+proptest! {
+    /// Whatever comes, and whenever: no panic, no sample twice, nothing lost but what is counted.
+    #[test]
+    fn every_sample_is_recorded_discarded_or_still_waiting(
+        steps in proptest::collection::vec((0_u64..300, 0_usize..4, 1_usize..9000), 1..60)
+    ) {
+        let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+        let (mut now, mut given) = (Duration::ZERO, 0);
+        for (wait, what, size) in steps {
+            now += MS * wait as u32;
+            match what {
+                0 | 1 => {
+                    given += size;
+                    line.at(now, Side::Agent, LegEvent::Audio(vec![1; size]));
+                }
+                2 => line.at(now, Side::Caller, LegEvent::SpeechStarted(mark("c", None))),
+                _ => line.at(now, Side::Agent, LegEvent::SpeechStopped(mark("a", Some(size as u64)))),
+            }
+        }
+        line.run_to(now + Duration::from_secs(60));
+        let recorded: usize = line.kept.agent.iter().map(|(_, samples)| samples.len()).sum();
+        let discarded: f64 = line.logged(|event| match event.event {
+            Event::Discarded { discarded_ms, .. } => Some(discarded_ms),
+            _ => None,
+        }).iter().sum();
+        prop_assert_eq!(recorded + (discarded * 16.0).round() as usize, given);
+        track(&line.kept.agent);
+    }
+}
