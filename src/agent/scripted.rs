@@ -13,7 +13,7 @@ use crate::call::{Abilities, EndReason, FrameClock, Leg, LegCommand, LegEvent, M
 /// The caller's turn is over after this much silence.
 const HANGOVER: Duration = Duration::from_millis(500);
 /// From the call's start to the greeting.
-const BEFORE_GREETING: Duration = Duration::from_millis(400);
+const BEFORE_GREETING: Duration = Duration::from_millis(700);
 /// Frames without any audio from the caller, after which it counts as silent.
 const GAP_FRAMES: u32 = 3;
 

@@ -5,10 +5,12 @@
 mod detector;
 mod rate;
 mod resample;
+mod wav;
 
 pub use detector::{SpeechChange, SpeechDetector};
 pub use rate::{FRAME, Rate, UnknownRate};
 pub use resample::{Resampler, resample};
+pub use wav::{WavError, read_wav, trim};
 
 /// The samples of little-endian 16-bit PCM. An odd last byte is left out.
 pub fn from_s16le(bytes: &[u8]) -> Vec<i16> {

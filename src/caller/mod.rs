@@ -2,7 +2,11 @@
 
 mod leg;
 mod player;
+mod prepare;
+pub mod speech;
+pub mod suite;
 mod turn;
 
 pub use leg::ScriptedCaller;
+pub use prepare::PreparedScript;
 pub use player::{Patience, Player, PreparedLine, PreparedStep, SIGNAL_OFFSET};
