@@ -129,6 +129,13 @@ pub fn unreachable_agent(ids: CallIds, began: DateTime<Utc>, error: &ConnectErro
 }
 
 impl FinishedCall {
+    /// A call that was given up before it was placed.
+    #[must_use]
+    pub fn cancelled(ids: CallIds, began: DateTime<Utc>) -> Self {
+        let end = CallEnd { by: None, reason: EndReason::Cancelled, detail: "cancelled".to_owned() };
+        Self::unrecorded(ids, began, end, None)
+    }
+
     fn unrecorded(ids: CallIds, began: DateTime<Utc>, end: CallEnd, unreachable: Option<String>) -> Self {
         let outcome = CallOutcome { end, duration: Duration::ZERO, recording: None };
         Self { ids, began, folder: None, outcome, unreachable }

@@ -85,9 +85,10 @@ fn the_resamplers_delay_is_taken_out_and_no_time_is_lost() {
             }
             resampler.flush(&mut out);
             assert_eq!(out.len(), to.hz() as usize, "{from} to {to}: one second stays one second");
-            let (sum, moment) = out.iter().enumerate().fold((0.0, 0.0), |(sum, moment), (n, s)| {
-                (sum + f64::from(*s), moment + n as f64 * f64::from(*s))
-            });
+            let (sum, moment) = out
+                .iter()
+                .enumerate()
+                .fold((0.0, 0.0), |(sum, moment), (n, s)| (sum + f64::from(*s), moment + n as f64 * f64::from(*s)));
             let centre = moment / sum;
             assert!((centre - middle(to) as f64).abs() < 0.5, "{from} to {to}: the bump's middle is at {centre}");
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use trunkline::audio::Rate;
 use trunkline::call::{
-    Abilities, Bridge, CallTime, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource, Outlet, Party,
-    SampleIndex, Side,
+    Abilities, Bridge, CallTime, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource, Outlet, Party, SampleIndex,
+    Side,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -65,8 +65,7 @@ impl Line {
     fn new(caller: Rate, agent: Rate) -> Self {
         let continuous = Abilities { continuous_source: true, speech_marks: true, ..Abilities::default() };
         let plain = Abilities { speech_marks: true, ..Abilities::default() };
-        let bridge =
-            Bridge::new(Party { rate: caller, abilities: continuous }, Party { rate: agent, abilities: plain });
+        let bridge = Bridge::new(Party { rate: caller, abilities: continuous }, Party { rate: agent, abilities: plain });
         Self { bridge, kept: Kept::default() }
     }
 
@@ -144,7 +143,7 @@ fn a_real_time_source_passes_at_once_and_without_a_gap_for_jitter() {
 #[test]
 fn a_pause_of_the_speaker_is_silence_of_its_length() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
-    line.at(0 * MS, Side::Agent, LegEvent::Audio(vec![7; 1600]));
+    line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(vec![7; 1600]));
     line.at(1000 * MS, Side::Agent, LegEvent::Audio(vec![9; 1600]));
     line.run_to(2000 * MS);
     let recorded = track(&line.kept.agent);
@@ -156,9 +155,9 @@ fn a_pause_of_the_speaker_is_silence_of_its_length() {
 #[test]
 fn what_an_interruption_throws_away_is_counted_and_not_recorded() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
-    line.at(0 * MS, Side::Agent, LegEvent::SpeechStarted(mark("a1", None)));
-    line.at(0 * MS, Side::Agent, LegEvent::Audio(ramp(0, 80_000)));
-    line.at(0 * MS, Side::Agent, LegEvent::SpeechStopped(mark("a1", None)));
+    line.at(Duration::ZERO, Side::Agent, LegEvent::SpeechStarted(mark("a1", None)));
+    line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(ramp(0, 80_000)));
+    line.at(Duration::ZERO, Side::Agent, LegEvent::SpeechStopped(mark("a1", None)));
     line.at(2000 * MS, Side::Caller, LegEvent::SpeechStarted(mark("c1", Some(0))));
     line.run_to(8000 * MS);
     let recorded = track(&line.kept.agent);
@@ -185,7 +184,7 @@ fn what_an_interruption_throws_away_is_counted_and_not_recorded() {
 fn a_scripted_mark_keeps_its_sample_through_bursts_discards_and_pauses() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_8000);
     // The agent: 1 s at once; then a burst that is cut after about 0.5 s; then, much later, a marked word.
-    line.at(0 * MS, Side::Agent, LegEvent::Audio(vec![1; 8000]));
+    line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(vec![1; 8000]));
     line.at(1500 * MS, Side::Agent, LegEvent::Audio(vec![2; 16_000]));
     line.at(2000 * MS, Side::Caller, LegEvent::SpeechStarted(mark("c", Some(0))));
     line.at(4000 * MS, Side::Agent, LegEvent::SpeechStarted(mark("a", Some(24_000 + 160))));
@@ -194,9 +193,7 @@ fn a_scripted_mark_keeps_its_sample_through_bursts_discards_and_pauses() {
     line.run_to(6000 * MS);
     let marks = line.logged(|event| match event.event {
         Event::SpeechStarted { sample, source } if event.side == Some(Side::Agent) => Some((sample, source)),
-        Event::SpeechStopped { sample, source, interrupted: false } if event.side == Some(Side::Agent) => {
-            Some((sample, source))
-        }
+        Event::SpeechStopped { sample, source, interrupted: false } if event.side == Some(Side::Agent) => Some((sample, source)),
         _ => None,
     });
     assert_eq!(marks, [(32_160, MarkSource::Script), (32_960, MarkSource::Script)]);
@@ -205,7 +202,7 @@ fn a_scripted_mark_keeps_its_sample_through_bursts_discards_and_pauses() {
 #[test]
 fn speech_that_an_agent_sent_before_it_hung_up_is_played_to_its_end() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
-    line.at(0 * MS, Side::Agent, LegEvent::Audio(ramp(0, 32_000)));
+    line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(ramp(0, 32_000)));
     line.at(10 * MS, Side::Agent, LegEvent::Hangup { reason: EndReason::HungUp, detail: String::new() });
     line.run_to(1900 * MS);
     assert!(line.bridge.end().is_none(), "the goodbye is still being heard");

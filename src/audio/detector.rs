@@ -123,8 +123,7 @@ fn is_tone(window: &[i16]) -> bool {
         middle += now * now;
     }
     let factor = if middle > 0.0 { cross / middle } else { 0.0 };
-    let residue: f64 =
-        window.windows(3).map(|x| (f64::from(x[2]) + f64::from(x[0]) - factor * f64::from(x[1])).powi(2)).sum();
+    let residue: f64 = window.windows(3).map(|x| (f64::from(x[2]) + f64::from(x[0]) - factor * f64::from(x[1])).powi(2)).sum();
     // The residue of a slow oscillation is small against its samples whatever it is: weigh it by how fast it moves.
     let movement: f64 = window.windows(2).map(|x| (f64::from(x[1]) - f64::from(x[0])).powi(2)).sum();
     residue < middle * 1e-3 && residue < movement * 1e-2

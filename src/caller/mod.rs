@@ -8,5 +8,5 @@ pub mod suite;
 mod turn;
 
 pub use leg::ScriptedCaller;
-pub use prepare::PreparedScript;
 pub use player::{Patience, Player, PreparedLine, PreparedStep, SIGNAL_OFFSET};
+pub use prepare::PreparedScript;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::ScriptedCaller;
 use super::player::{Patience, Player, PreparedLine, PreparedStep};
 use super::speech::{SpeechError, SpeechStore};
 use super::suite::{Line, Script, Step};
-use super::ScriptedCaller;
 use crate::audio::Rate;
 
 /// A script whose speech is ready. Cheap to clone: the speech is shared.

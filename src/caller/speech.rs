@@ -23,9 +23,20 @@ macro_rules! shipped {
     };
 }
 shipped![
-    "agent-answer-1.wav", "agent-answer-2.wav", "agent-answer-3.wav", "agent-greeting.wav", "caller-book.wav",
-    "caller-first.wav", "caller-friday.wav", "caller-goodbye.wav", "caller-member.wav", "caller-name.wav",
-    "caller-only-friday.wav", "caller-tuesday.wav", "caller-wednesday.wav", "caller-which.wav",
+    "agent-answer-1.wav",
+    "agent-answer-2.wav",
+    "agent-answer-3.wav",
+    "agent-greeting.wav",
+    "caller-book.wav",
+    "caller-first.wav",
+    "caller-friday.wav",
+    "caller-goodbye.wav",
+    "caller-member.wav",
+    "caller-name.wav",
+    "caller-only-friday.wav",
+    "caller-tuesday.wav",
+    "caller-wednesday.wav",
+    "caller-which.wav",
 ];
 
 /// A text that cannot be spoken.

@@ -1,24 +1,47 @@
 //! The command line: one file a command.
 
-use clap::{Parser, Subcommand};
+mod agent;
+mod call;
+mod io;
+mod measure;
+mod outcome;
+mod progress;
+mod record;
+mod serve;
+mod settings;
+
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{Exit, Failure};
 
-mod measure;
-mod payload;
-
-/// Puts any voice agent, on a laptop or behind a firewall, in front of Cekura's run modes, and tests it offline.
+/// Puts any voice agent, on a laptop or behind a firewall, in front of Cekura's run modes, and tests it offline
 #[derive(Debug, Parser)]
 #[command(name = "trunkline", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Example:\n  trunkline demo --out demo-runs\n\nExit codes: 0 passed; 1 a run failed or a threshold was missed; \
+                        2 wrong usage or configuration; 3 the infrastructure failed or a run is void."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Tells more on stderr; RUST_LOG sets it finely
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Call(call::Args),
+    Serve(serve::Args),
+    Agent(agent::Args),
     Measure(measure::Args),
-    Payload(payload::Args),
+    Record(record::Args),
+    /// Prints a shell's completions
+    #[command(after_help = "Example:\n  trunkline completions bash > /etc/bash_completion.d/trunkline")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 impl Cli {
@@ -27,9 +50,27 @@ impl Cli {
     /// # Errors
     /// A [`Failure`]: one line, a hint and an exit code.
     pub fn run(self) -> Result<Exit, Failure> {
+        log_to_stderr(self.verbose);
         match self.command {
+            Command::Call(args) => call::run(&args),
+            Command::Serve(args) => serve::run(&args),
+            Command::Agent(args) => agent::run(&args),
             Command::Measure(args) => measure::run(&args),
-            Command::Payload(args) => payload::run(&args),
+            Command::Record(args) => record::run(&args),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "trunkline", &mut script);
+                io::result(&String::from_utf8_lossy(&script));
+                Ok(Exit::Passed)
+            }
         }
     }
+}
+
+fn log_to_stderr(verbose: u8) {
+    let default = ["trunkline=warn", "trunkline=info", "trunkline=debug", "debug"][usize::from(verbose.min(3))];
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A program that uses the library may have a log of its own.
+    drop(log.try_init());
 }

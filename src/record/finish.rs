@@ -22,7 +22,7 @@ pub(super) fn finish_folder(folder: &Path, mut info: CallInfo, longest_part: u64
     let caller_ms = info.caller.rate.millis_of(info.caller.samples);
     let agent_ms = info.agent.rate.millis_of(info.agent.samples);
     info.duration_ms = Some(caller_ms.max(agent_ms));
-    write_labels(folder, &info)?;
+    write_labels(folder, &info, &[])?;
     write_call_json(folder, &info)?;
     Ok(info)
 }
@@ -62,9 +62,13 @@ pub(super) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError
     Ok(events)
 }
 
-/// Audacity labels: start and end in seconds, a tab between, then the text.
-fn write_labels(folder: &Path, info: &CallInfo) -> Result<(), RecordError> {
-    let mut labels: Vec<(f64, f64, String)> = Vec::new();
+/// Writes labels.txt: Audacity labels (start and end in seconds, a tab between, then the text) of the call's events and of
+/// `more`, for example of what was measured.
+///
+/// # Errors
+/// [`RecordError`], naming the file that cannot be read or written.
+pub fn write_labels(folder: &Path, info: &CallInfo, more: &[(f64, f64, String)]) -> Result<(), RecordError> {
+    let mut labels = more.to_vec();
     let mut open: [Option<f64>; 2] = [None, None];
     let end = info.duration_ms.unwrap_or_default() / 1000.0;
     for LoggedEvent { at_ms, side, event } in read_events(folder)? {

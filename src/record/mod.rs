@@ -8,6 +8,7 @@ mod repair;
 mod track;
 
 pub use error::RecordError;
+pub use finish::write_labels;
 pub(crate) use finish::write_whole;
 pub use layout::{AGENT_WAV, CALL_JSON, CALLER_WAV, CallInfo, EVENTS_JSONL, LABELS_TXT, Part, STEREO_WAV, TrackInfo, part_name};
 pub use recorder::Recorder;

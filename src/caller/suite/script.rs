@@ -251,8 +251,7 @@ impl Compiler<'_> {
         let Some(key) = name.strip_prefix("test_profile.") else {
             return Err(format!("{{{{{name}}}}} is no variable: use {{{{test_profile.key}}}}"));
         };
-        let (caller, agent): (&BTreeMap<_, _>, &BTreeMap<_, _>) =
-            (&self.scenario.caller_variables, &self.scenario.agent_variables);
+        let (caller, agent): (&BTreeMap<_, _>, &BTreeMap<_, _>) = (&self.scenario.caller_variables, &self.scenario.agent_variables);
         if let Some(value) = caller.get(key).or_else(|| agent.get(key)) {
             return Ok(value.clone());
         }

@@ -9,8 +9,21 @@ use super::Problem;
 
 const SUITE_KEYS: &[&str] = &["version", "scenarios", "suite", "defaults", "$schema"];
 const SCENARIO_KEYS: &[&str] = &[
-    "name", "key", "type", "conditional_actions", "instructions", "first_message", "language", "expected_outcome",
-    "test_profile", "frequency", "max_duration", "tags", "metrics", "personality", "tools",
+    "name",
+    "key",
+    "type",
+    "conditional_actions",
+    "instructions",
+    "first_message",
+    "language",
+    "expected_outcome",
+    "test_profile",
+    "frequency",
+    "max_duration",
+    "tags",
+    "metrics",
+    "personality",
+    "tools",
 ];
 const CONDITION_KEYS: &[&str] = &["id", "condition", "action", "type", "fixed_message"];
 const PROFILE_KEYS: &[&str] = &["name", "agent_variables", "caller_variables"];

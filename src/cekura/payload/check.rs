@@ -1,0 +1,273 @@
+//! Checks a start request's body field by field.
+
+use serde_json::{Map, Value};
+
+use super::{Misfit, Mode};
+
+/// A key of the body and what it holds.
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    kind: Kind,
+    nullable: bool,
+}
+
+impl Field {
+    pub(super) const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, nullable: false }
+    }
+
+    pub(super) const fn nullable(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, nullable: true }
+    }
+}
+
+/// What a field holds.
+pub(super) enum Kind {
+    /// An id: a whole number from 1.
+    Id,
+    /// A list of ids, not empty.
+    Ids,
+    /// How often or how many: a whole number from 1.
+    Count,
+    /// A text of at most `longest` characters, not empty.
+    Text { longest: Option<usize> },
+    /// A list of texts.
+    Texts { may_be_empty: bool },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A `ws://` or `wss://` address.
+    WebSocketUrl,
+    /// A list of scenario ids, a number (the first N of the agent's) or `"all"`.
+    Scenarios,
+}
+
+/// Checks a start request's body; an empty list means that it fits.
+///
+/// Reported are unknown keys (with the nearest known one), wrong types, values out of range, and a selection of scenarios
+/// that is missing or doubled. The order is the body's own, with what concerns the whole body last.
+#[must_use]
+pub fn check(mode: Mode, body: &Value) -> Vec<Misfit> {
+    let Value::Object(body) = body else {
+        return vec![misfit("$", format!("is {}", what(body)), "an object with the fields of the start request")];
+    };
+    let mut found = Vec::new();
+    for (key, value) in body {
+        match mode.fields().iter().find(|field| field.name == key) {
+            Some(field) => check_field(field, value, &mut found),
+            None => found.push(unknown_key(mode, key)),
+        }
+    }
+    check_selection(body, &mut found);
+    found
+}
+
+/// The ways of choosing scenarios: exactly one is to be used (the API reference's "pick one of").
+const SELECTORS: [&str; 3] = ["scenarios", "tags", "folder_path"];
+
+fn check_selection(body: &Map<String, Value>, found: &mut Vec<Misfit>) {
+    let used: Vec<&str> = SELECTORS.into_iter().filter(|key| body.contains_key(*key)).collect();
+    match used[..] {
+        [] => found.push(misfit("$", "chooses no scenarios".into(), "one of scenarios, tags or folder_path")),
+        [_] => {}
+        _ => found.push(misfit(
+            "$",
+            format!("chooses scenarios by {}", used.join(" and by ")),
+            "exactly one of scenarios, tags or folder_path",
+        )),
+    }
+    if body.contains_key("folder_path") && !body.contains_key("project_id") {
+        found.push(misfit("$.folder_path", "is given without project_id".into(), "project_id beside it"));
+    }
+    let counted = matches!(body.get("scenarios"), Some(Value::Number(_) | Value::String(_)));
+    if counted && !body.contains_key("agent_id") {
+        found.push(misfit(
+            "$.scenarios",
+            "is not a list, and agent_id is missing".into(),
+            "agent_id beside it, or a list of scenario ids",
+        ));
+    }
+}
+
+fn check_field(field: &Field, value: &Value, found: &mut Vec<Misfit>) {
+    if field.nullable && value.is_null() {
+        return;
+    }
+    let path = format!("$.{}", field.name);
+    match &field.kind {
+        Kind::Id => check_whole(&path, value, "an id: a whole number from 1", found),
+        Kind::Count => check_whole(&path, value, "a whole number from 1", found),
+        Kind::Ids => check_ids(&path, value, "a list of ids", found),
+        Kind::Text { longest } => check_text(&path, value, *longest, found),
+        Kind::Texts { may_be_empty } => check_texts(&path, value, *may_be_empty, found),
+        Kind::Choice(words) => check_choice(&path, value, words, found),
+        Kind::WebSocketUrl => check_websocket_url(&path, value, found),
+        Kind::Scenarios => check_scenarios(&path, value, found),
+    }
+}
+
+fn check_whole(path: &str, value: &Value, expected: &str, found: &mut Vec<Misfit>) {
+    let problem = match value {
+        // The API's integers are signed 64-bit ones.
+        Value::Number(number) => match (number.as_i64(), number.is_f64()) {
+            (Some(1..), _) => return,
+            (Some(_), _) => format!("is {number}, below 1"),
+            (None, true) => format!("is {number}, not a whole number"),
+            (None, false) => format!("is {number}, too large"),
+        },
+        Value::String(text) if text.trim().parse::<i64>().is_ok_and(|number| number >= 1) => {
+            found.push(misfit(
+                path,
+                format!("is the text {}", shown(value)),
+                &format!("the number without quotes: {}", text.trim()),
+            ));
+            return;
+        }
+        other => format!("is {}", what(other)),
+    };
+    found.push(misfit(path, problem, expected));
+}
+
+fn check_ids(path: &str, value: &Value, expected: &str, found: &mut Vec<Misfit>) {
+    let Value::Array(items) = value else {
+        let expected = match value.as_i64() {
+            Some(id) => format!("{expected}: [{id}]"),
+            None => format!("{expected}, for example [1, 2]"),
+        };
+        found.push(misfit(path, format!("is {}", what(value)), &expected));
+        return;
+    };
+    if items.is_empty() {
+        found.push(misfit(path, "is an empty list".into(), expected));
+    }
+    for (index, item) in items.iter().enumerate() {
+        check_id_item(&format!("{path}[{index}]"), item, found);
+    }
+}
+
+/// An id in a list. Some other modes wrap it into an object; here it stands alone.
+fn check_id_item(path: &str, item: &Value, found: &mut Vec<Misfit>) {
+    let inner = item.as_object().and_then(|object| object.get("scenario").or_else(|| object.get("id"))).and_then(Value::as_i64);
+    match inner {
+        Some(id) => found.push(misfit(path, "is an object".into(), &format!("the bare id: {id}"))),
+        None => check_whole(path, item, "an id: a whole number from 1", found),
+    }
+}
+
+fn check_scenarios(path: &str, value: &Value, found: &mut Vec<Misfit>) {
+    match value {
+        Value::String(text) if text == "all" => {}
+        Value::Number(_) => check_whole(path, value, "a whole number from 1 (the first N of the agent's scenarios)", found),
+        _ => check_ids(path, value, "a list of scenario ids, a number (the first N of the agent's) or \"all\"", found),
+    }
+}
+
+fn check_text(path: &str, value: &Value, longest: Option<usize>, found: &mut Vec<Misfit>) {
+    match value {
+        Value::String(text) if text.trim().is_empty() => found.push(misfit(path, "is empty".into(), "a text, or no such key")),
+        Value::String(text) => {
+            let length = text.chars().count();
+            if let Some(longest) = longest.filter(|longest| length > *longest) {
+                found.push(misfit(path, format!("has {length} characters"), &format!("at most {longest} characters")));
+            }
+        }
+        Value::Number(number) => found.push(misfit(path, format!("is the number {number}"), &format!("a text: \"{number}\""))),
+        other => found.push(misfit(path, format!("is {}", what(other)), "a text")),
+    }
+}
+
+fn check_texts(path: &str, value: &Value, may_be_empty: bool, found: &mut Vec<Misfit>) {
+    match value {
+        Value::Array(items) => {
+            if items.is_empty() && !may_be_empty {
+                found.push(misfit(path, "is an empty list".into(), "a list of at least one text"));
+            }
+            for (index, item) in items.iter().enumerate() {
+                check_text(&format!("{path}[{index}]"), item, None, found);
+            }
+        }
+        Value::String(_) => found.push(misfit(path, "is a text".into(), &format!("a list of texts: [{}]", shown(value)))),
+        other => found.push(misfit(path, format!("is {}", what(other)), "a list of texts")),
+    }
+}
+
+fn check_choice(path: &str, value: &Value, words: &[&str], found: &mut Vec<Misfit>) {
+    if !value.as_str().is_some_and(|text| words.contains(&text)) {
+        let problem = if value.is_string() { format!("is {}", shown(value)) } else { format!("is {}", what(value)) };
+        found.push(misfit(path, problem, &format!("one of {}", words.join(", "))));
+    }
+}
+
+fn check_websocket_url(path: &str, value: &Value, found: &mut Vec<Misfit>) {
+    const EXPECTED: &str = "a ws:// or wss:// address, for example wss://agent.example.com/chirp";
+    let Value::String(text) = value else {
+        found.push(misfit(path, format!("is {}", what(value)), EXPECTED));
+        return;
+    };
+    if let Err(problem) = parse_websocket_url(text) {
+        let corrected = text.replacen("https://", "wss://", 1).replacen("http://", "ws://", 1);
+        let expected = if corrected != *text && parse_websocket_url(&corrected).is_ok() { &corrected } else { EXPECTED };
+        found.push(misfit(path, problem, expected));
+    }
+}
+
+/// Whether `text` is an address that a WebSocket client can dial.
+pub(crate) fn parse_websocket_url(text: &str) -> Result<(), String> {
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!("is {}, which has white space in it", shown(&text.into())));
+    }
+    let url = reqwest::Url::parse(text).map_err(|e| format!("is {}, which is no address ({e})", shown(&text.into())))?;
+    if !matches!(url.scheme(), "ws" | "wss") {
+        return Err(format!("has the scheme {}://", url.scheme()));
+    }
+    if url.fragment().is_some() {
+        return Err("has a #fragment, which a WebSocket address cannot have".into());
+    }
+    Ok(())
+}
+
+fn unknown_key(mode: Mode, key: &str) -> Misfit {
+    let slip = mode.slips().iter().find(|(wrong, _)| *wrong == key).map(|(_, right)| *right);
+    let expected = match slip.or_else(|| nearest(mode, key)) {
+        Some(name) => format!("{name}?"),
+        None => format!("one of {}", mode.fields().iter().map(|field| field.name).collect::<Vec<_>>().join(", ")),
+    };
+    misfit(&member("$", key), format!("is not a field of {}", mode.endpoint()), &expected)
+}
+
+fn nearest(mode: Mode, key: &str) -> Option<&'static str> {
+    let likeness = |name: &str| strsim::jaro_winkler(name, &key.to_lowercase());
+    let best = mode.fields().iter().map(|field| field.name).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.85).then_some(best)
+}
+
+/// The path of `key` in the object at `path`: `.key`, or `["the key"]` where it is not a plain word.
+fn member(path: &str, key: &str) -> String {
+    let plain = !key.is_empty()
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !key.starts_with(|c: char| c.is_ascii_digit());
+    if plain { format!("{path}.{key}") } else { format!("{path}[{}]", shown(&key.into())) }
+}
+
+fn misfit(path: &str, problem: String, expected: &str) -> Misfit {
+    Misfit { path: path.to_owned(), problem, expected: expected.to_owned() }
+}
+
+fn what(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// `value` as JSON, cut to a length that fits a line.
+fn shown(value: &Value) -> String {
+    let json = value.to_string();
+    match json.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &json[..end]),
+        None => json,
+    }
+}

@@ -1,0 +1,147 @@
+//! What several commands take: the configuration file, speech, the agent, the output folder. A flag goes before the
+//! environment, that before the file, that before the default.
+
+use std::path::{Path, PathBuf};
+
+use crate::audio::Rate;
+use crate::call::{Limits, LoggedEvent};
+use crate::caller::PreparedScript;
+use crate::caller::speech::{SpeechStore, TtsCommand};
+use crate::caller::suite::{Scenario, Suite, refusal};
+use crate::config::{Config, credentials};
+use crate::error::Failure;
+use crate::transport::chirp::{ChirpLimits, DoorConfig, RATE, TlsFiles};
+use crate::transport::{ConnectOptions, WayOut};
+
+/// The configuration file.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfigArgs {
+    /// Configuration file [default: trunkline.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "TRUNKLINE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    pub(super) fn load(&self) -> Result<Config, Failure> {
+        Config::load(self.config.as_deref()).map_err(Failure::usage)
+    }
+}
+
+/// Speech for texts without a ready recording.
+#[derive(Debug, clap::Args)]
+pub(super) struct SpeechArgs {
+    /// Command that speaks a text, for example "espeak-ng -w {out} {text}"
+    #[arg(long, value_name = "COMMAND", env = "TRUNKLINE_TTS")]
+    tts: Option<String>,
+    /// Folder that spoken texts are kept in
+    #[arg(long, value_name = "DIR", env = "TRUNKLINE_SPEECH_CACHE")]
+    speech_cache: Option<PathBuf>,
+}
+
+impl SpeechArgs {
+    pub(super) fn store(&self, config: &Config) -> Result<SpeechStore, Failure> {
+        let command = self.tts.as_deref().or(config.tts.as_deref());
+        let command = command.map(TtsCommand::parse).transpose().map_err(Failure::usage)?;
+        let cache = self.speech_cache.clone().unwrap_or_else(SpeechStore::default_cache);
+        Ok(SpeechStore::new(command, &cache))
+    }
+}
+
+/// Where recordings and reports go.
+pub(super) fn out_folder(flag: Option<&PathBuf>, config: &Config) -> PathBuf {
+    flag.or(config.out.as_ref()).cloned().unwrap_or_else(|| PathBuf::from("trunkline-runs"))
+}
+
+/// Whom to call.
+pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) -> Result<(WayOut, ConnectOptions), Failure> {
+    let to = to.or(config.agent.to.as_ref()).cloned().ok_or_else(|| {
+        Failure::usage("no agent to connect to")
+            .hint("give --to chirp://HOST:PORT/ or process:COMMAND, or set `to` under [agent] in trunkline.toml")
+    })?;
+    let file = config.agent.credentials_file.as_deref();
+    let credentials = credentials("TRUNKLINE_AGENT_CREDENTIALS", file).map_err(Failure::usage)?;
+    let rate = rate.or(config.agent.rate).unwrap_or(Rate::HZ_16000);
+    Ok((to, ConnectOptions { rate, credentials }))
+}
+
+/// The CHIRP door as the configuration has it.
+pub(super) fn chirp_door(config: &Config) -> Result<DoorConfig, Failure> {
+    let door = &config.doors.chirp;
+    let tls = match (&door.certificate, &door.key) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }),
+        (None, None) => None,
+        _ => return Err(Failure::usage("[doors.chirp] needs both `certificate` and `key`, or neither")),
+    };
+    let limits = ChirpLimits {
+        max_message: door.max_message.unwrap_or(ChirpLimits::default().max_message),
+        idle: Some(std::time::Duration::from_secs(door.idle_s.unwrap_or(60))),
+    };
+    let file = door.credentials_file.as_deref();
+    Ok(DoorConfig {
+        listen: door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8765).into()),
+        tls,
+        credentials: credentials("TRUNKLINE_DOOR_CREDENTIALS", file).map_err(Failure::usage)?,
+        limits,
+        max_calls: door.max_calls.unwrap_or(64),
+    })
+}
+
+/// Reads a suite; without a path, the shipped one.
+pub(super) fn suite(path: Option<&Path>) -> Result<Suite, Failure> {
+    match path {
+        Some(path) => Suite::load(path).map_err(Failure::usage),
+        None => {
+            let json = serde_json::from_str(include_str!("../../fixtures/suites/demo.json"));
+            let json = json.map_err(|error| Failure::infrastructure(format!("the shipped suite: {error}")))?;
+            Suite::parse(&json).map_err(|problems| Failure::infrastructure(refusal(Path::new("the shipped suite"), problems)))
+        }
+    }
+}
+
+/// A scenario, ready to be played, and what its call may not exceed.
+#[derive(Debug, Clone)]
+pub(super) struct Ready {
+    pub(super) scenario: Scenario,
+    pub(super) script: PreparedScript,
+    pub(super) limits: Limits,
+}
+
+/// Compiles and speaks scenarios. Whatever cannot be played is told of before any call, all of it at once.
+pub(super) async fn prepare(scenarios: &[Scenario], path: Option<&Path>, store: &SpeechStore) -> Result<Vec<Ready>, Failure> {
+    let mut scripts = Vec::new();
+    let mut problems = Vec::new();
+    for scenario in scenarios {
+        match scenario.script() {
+            Ok(script) => scripts.push((scenario, script)),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if !problems.is_empty() {
+        let path = path.unwrap_or_else(|| Path::new("the shipped suite"));
+        return Err(Failure::usage(refusal(path, problems)));
+    }
+    let mut ready = Vec::new();
+    for (scenario, script) in scripts {
+        let script = PreparedScript::prepare(&script, &scenario.name, store, RATE).await.map_err(Failure::usage)?;
+        let limits = scenario.max_duration.map_or_else(Limits::default, |max_duration| Limits { max_duration });
+        ready.push(Ready { scenario: scenario.clone(), script, limits });
+    }
+    Ok(ready)
+}
+
+/// An event as a live line shows it; none for what is not worth it.
+pub(super) fn shown(event: &LoggedEvent) -> Option<String> {
+    use crate::call::Event;
+    let who = event.side.map_or("call", crate::call::Side::name);
+    let what = match &event.event {
+        Event::ScriptLine { text, .. } => format!("says: {text}"),
+        Event::Interruption { .. } => "interrupts".to_owned(),
+        Event::SpeechStarted { .. } => "speaks".to_owned(),
+        Event::SpeechStopped { interrupted: true, .. } => "is interrupted".to_owned(),
+        Event::Fault { code, detail } => format!("fault {code}: {detail}"),
+        Event::Log { line } => format!("log: {line}"),
+        Event::RecordingEnded { error } => format!("the recording has ended: {error}"),
+        _ => return None,
+    };
+    Some(format!("{:6.2} s {who} {what}", event.at_ms / 1000.0))
+}

@@ -1,0 +1,191 @@
+//! Reads a call's folder: what was recorded, and what was logged.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::onset::{OnsetDetector, Stretch};
+use crate::audio::Rate;
+use crate::call::{LoggedEvent, Side};
+use crate::record::{CALL_JSON, CallInfo, EVENTS_JSONL, part_name};
+
+/// A folder that cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A call as its files tell it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) info: CallInfo,
+    pub(super) events: Vec<LoggedEvent>,
+    pub(super) caller: Track,
+    pub(super) agent: Track,
+    /// What was odd about the files.
+    pub(super) notes: Vec<String>,
+}
+
+/// What a track's samples tell.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) rate: Rate,
+    pub(super) duration_ms: f64,
+    pub(super) speech: Vec<Stretch>,
+    /// Mean power of every 10 ms.
+    pub(super) powers: Vec<f32>,
+    pub(super) peak: u16,
+    /// Samples at full scale, in runs of at least three.
+    pub(super) clipped: u64,
+}
+
+impl Folder {
+    pub(super) fn read(folder: &Path) -> Result<Self, MeasureError> {
+        let path = folder.join(CALL_JSON);
+        let json = std::fs::read(&path).map_err(|source| MeasureError::Read { path: path.clone(), source })?;
+        let info: CallInfo = serde_json::from_slice(&json)
+            .map_err(|error| MeasureError::Malformed { path, problem: format!("not a call.json: {error}") })?;
+        let mut notes = Vec::new();
+        let events = read_events(&folder.join(EVENTS_JSONL), &mut notes)?;
+        if info.end.is_none() {
+            notes.push("the call was not recorded to its end".to_owned());
+        }
+        let caller = read_track(folder, "caller", info.caller.rate, &mut notes)?;
+        let agent = read_track(folder, "agent", info.agent.rate, &mut notes)?;
+        Ok(Self { info, events, caller, agent, notes })
+    }
+
+    pub(super) fn track(&self, side: Side) -> &Track {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Agent => &self.agent,
+        }
+    }
+}
+
+/// Every event; a last line that a crash tore off is noted, any other that is none is an error.
+fn read_events(path: &Path, notes: &mut Vec<String>) -> Result<Vec<LoggedEvent>, MeasureError> {
+    let read = |source| MeasureError::Read { path: path.to_owned(), source };
+    let mut lines = BufReader::new(File::open(path).map_err(read)?).split(b'\n').enumerate().peekable();
+    let mut events = Vec::new();
+    while let Some((number, line)) = lines.next() {
+        match serde_json::from_slice(&line.map_err(read)?) {
+            Ok(event) => events.push(event),
+            Err(_) if lines.peek().is_none() => notes.push("the last event was torn off".to_owned()),
+            Err(error) => {
+                let problem = format!("line {} is not an event: {error}", number + 1);
+                return Err(MeasureError::Malformed { path: path.to_owned(), problem });
+            }
+        }
+    }
+    Ok(events)
+}
+
+fn read_track(folder: &Path, name: &str, rate: Rate, notes: &mut Vec<String>) -> Result<Track, MeasureError> {
+    let mut gauge = Gauge::new(rate);
+    for number in 1.. {
+        let path = folder.join(part_name(name, number));
+        if number > 1 && !path.exists() {
+            break;
+        }
+        let malformed = |problem: String| MeasureError::Malformed { path: path.clone(), problem };
+        let mut reader = match hound::WavReader::open(&path) {
+            Ok(reader) => reader,
+            Err(hound::Error::IoError(source)) => return Err(MeasureError::Read { path, source }),
+            Err(error) => return Err(malformed(format!("not a WAV file that can be read: {error}"))),
+        };
+        let spec = reader.spec();
+        if (spec.channels, spec.sample_rate, spec.bits_per_sample) != (1, rate.hz(), 16) {
+            let problem = format!("{} channels at {} Hz; call.json says 1 at {rate}", spec.channels, spec.sample_rate);
+            return Err(malformed(problem));
+        }
+        let mut piece = Vec::with_capacity(16 * 1024);
+        for sample in reader.samples::<i16>() {
+            let Ok(sample) = sample else {
+                notes.push(format!("{} ends before its header says so", part_name(name, number)));
+                break;
+            };
+            piece.push(sample);
+            if piece.len() == piece.capacity() {
+                gauge.push(&piece);
+                piece.clear();
+            }
+        }
+        gauge.push(&piece);
+    }
+    Ok(gauge.finish())
+}
+
+/// Takes a track's samples in.
+struct Gauge {
+    rate: Rate,
+    detector: OnsetDetector,
+    samples: u64,
+    powers: Vec<f32>,
+    sum: f64,
+    count: usize,
+    peak: u16,
+    run: u64,
+    clipped: u64,
+}
+
+impl Gauge {
+    fn new(rate: Rate) -> Self {
+        let detector = OnsetDetector::new(rate);
+        Self { rate, detector, samples: 0, powers: Vec::new(), sum: 0.0, count: 0, peak: 0, run: 0, clipped: 0 }
+    }
+
+    fn push(&mut self, samples: &[i16]) {
+        self.detector.push(samples);
+        self.samples += samples.len() as u64;
+        let ten_ms = self.rate.hz() as usize / 100;
+        for sample in samples {
+            self.peak = self.peak.max(sample.unsigned_abs());
+            self.sum += f64::from(*sample).powi(2);
+            self.count += 1;
+            if self.count == ten_ms {
+                self.powers.push((self.sum / ten_ms as f64) as f32);
+                (self.sum, self.count) = (0.0, 0);
+            }
+            if sample.unsigned_abs() >= 32_767 {
+                self.run += 1;
+            } else {
+                self.end_run();
+            }
+        }
+    }
+
+    fn end_run(&mut self) {
+        if self.run >= 3 {
+            self.clipped += self.run;
+        }
+        self.run = 0;
+    }
+
+    fn finish(mut self) -> Track {
+        self.end_run();
+        Track {
+            rate: self.rate,
+            duration_ms: self.rate.millis_of(self.samples),
+            speech: self.detector.finish(),
+            powers: self.powers,
+            peak: self.peak,
+            clipped: self.clipped,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Finds where speech begins and ends in a recorded track, by its energy. Offline: it may look ahead.
+//!
+//! 1. A 120 Hz high-pass (second-order Butterworth) takes hum and rumble out.
+//! 2. The power of every millisecond is kept: an hour of a track is 14 MB.
+//! 3. The noise floor at any place is the 10th percentile of the 10 ms powers within 1.5 s on either side. Digital silence
+//!    is nobody's noise and does not count.
+//! 4. Speech is on where 10 ms are 8 dB above the floor for 30 of 40 ms, and off where they stay below 5 dB for the
+//!    shortest pause. It is at least 60 ms long and reaches -50 dBFS.
+//! 5. Each boundary is then placed to the millisecond: where 3 ms first (last) rise 4 dB above the floor.
+
+use crate::audio::Rate;
+
+/// Power of full scale, in dB.
+const FULL_SCALE_DB: f64 = 90.308_998_7;
+/// Below this nothing is speech, dBFS; and a stretch of speech must reach this.
+const ABSOLUTE_DB: f64 = -62.0;
+const REACHES_DB: f64 = -50.0;
+const ON_DB: f64 = 8.0;
+const OFF_DB: f64 = 5.0;
+const EDGE_DB: f64 = 4.0;
+const WINDOW_MS: usize = 10;
+const HOP_MS: usize = 5;
+const FLOOR_SPAN_MS: usize = 1500;
+const FLOOR_STEP_MS: usize = 50;
+/// A source that has digital silence between its words is clean: its floor is not above this, dBFS.
+const CLEAN_FLOOR_DB: f64 = -42.0;
+const SHORTEST_MS: usize = 60;
+/// A pause shorter than this lies within speech, in ms.
+pub const SHORTEST_PAUSE_MS: usize = 200;
+/// How far a boundary may be moved when it is placed, in ms.
+const EDGE_REACH_MS: usize = 80;
+
+/// A stretch of speech, in milliseconds of the track.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stretch {
+    /// Its first millisecond.
+    pub start_ms: f64,
+    /// The first millisecond after it.
+    pub end_ms: f64,
+}
+
+/// Takes a track piece by piece.
+#[derive(Debug)]
+pub struct OnsetDetector {
+    per_ms: usize,
+    filter: HighPass,
+    /// Power of each whole millisecond.
+    powers: Vec<f32>,
+    sum: f64,
+    count: usize,
+}
+
+impl OnsetDetector {
+    /// A detector for a track at `rate`.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        let filter = HighPass::new(120.0, f64::from(rate.hz()));
+        Self { per_ms: rate.hz() as usize / 1000, filter, powers: Vec::new(), sum: 0.0, count: 0 }
+    }
+
+    /// Takes the track's next samples.
+    pub fn push(&mut self, samples: &[i16]) {
+        for sample in samples {
+            let value = self.filter.pass(f64::from(*sample));
+            self.sum += value * value;
+            self.count += 1;
+            if self.count == self.per_ms {
+                self.powers.push((self.sum / self.per_ms as f64) as f32);
+                (self.sum, self.count) = (0.0, 0);
+            }
+        }
+    }
+
+    /// The stretches of speech of all that was pushed.
+    #[must_use]
+    pub fn finish(self) -> Vec<Stretch> {
+        let levels = Levels::new(&self.powers);
+        let mut found = Vec::new();
+        for (start, end) in levels.stretches() {
+            let (start, end) = (levels.place_start(start), levels.place_end(end));
+            if end >= start + SHORTEST_MS && levels.reaches(start, end) {
+                found.push(Stretch { start_ms: start as f64, end_ms: end as f64 });
+            }
+        }
+        found
+    }
+}
+
+struct Levels<'a> {
+    powers: &'a [f32],
+    /// The power of the 10 ms from each hop on.
+    hops: Vec<f32>,
+    /// The floor at each step.
+    floors: Vec<f32>,
+}
+
+impl<'a> Levels<'a> {
+    fn new(powers: &'a [f32]) -> Self {
+        let window = |from: usize| {
+            let part = &powers[from..(from + WINDOW_MS).min(powers.len())];
+            part.iter().sum::<f32>() / part.len() as f32
+        };
+        let hops: Vec<f32> = (0..powers.len()).step_by(HOP_MS).map(window).collect();
+        let floors = (0..powers.len()).step_by(FLOOR_STEP_MS).map(|at| floor_at(&hops, at / HOP_MS)).collect();
+        Self { powers, hops, floors }
+    }
+
+    fn floor(&self, ms: usize) -> f32 {
+        self.floors[(ms / FLOOR_STEP_MS).min(self.floors.len() - 1)]
+    }
+
+    /// Rough stretches, in ms.
+    fn stretches(&self) -> Vec<(usize, usize)> {
+        let above = |hop: usize, db: f64| self.hops[hop] > self.floor(hop * HOP_MS) * ratio(db);
+        let votes = |from: usize| (from..(from + 8).min(self.hops.len())).filter(|hop| above(*hop, ON_DB)).count();
+        let mut found = Vec::new();
+        let mut open: Option<usize> = None;
+        let mut last = 0;
+        for hop in 0..self.hops.len() {
+            match open {
+                None if above(hop, ON_DB) && votes(hop) >= 6 => {
+                    (open, last) = (Some(hop), hop);
+                }
+                Some(_) if above(hop, OFF_DB) => last = hop,
+                Some(start) if (hop - last) * HOP_MS >= SHORTEST_PAUSE_MS => {
+                    found.push((start * HOP_MS, last * HOP_MS + WINDOW_MS));
+                    open = None;
+                }
+                _ => {}
+            }
+        }
+        found.extend(open.map(|start| (start * HOP_MS, (last * HOP_MS + WINDOW_MS).min(self.powers.len()))));
+        found
+    }
+
+    /// Whether the 3 ms around `ms` stand out.
+    fn stands_out(&self, ms: usize) -> bool {
+        let part = &self.powers[ms.saturating_sub(1)..(ms + 2).min(self.powers.len())];
+        part.iter().sum::<f32>() / part.len() as f32 > self.floor(ms) * ratio(EDGE_DB)
+    }
+
+    fn place_start(&self, rough: usize) -> usize {
+        let (earliest, latest) = (rough.saturating_sub(EDGE_REACH_MS), (rough + WINDOW_MS + 5).min(self.powers.len()));
+        let mut start = rough;
+        while start + 1 < latest && !self.stands_out(start) {
+            start += 1;
+        }
+        while start > earliest && self.stands_out(start - 1) {
+            start -= 1;
+        }
+        start
+    }
+
+    fn place_end(&self, rough: usize) -> usize {
+        let mut end = rough.min(self.powers.len());
+        let earliest = rough.saturating_sub(EDGE_REACH_MS);
+        while end > earliest + 1 && !self.stands_out(end - 1) {
+            end -= 1;
+        }
+        end
+    }
+
+    fn reaches(&self, start: usize, end: usize) -> bool {
+        let (first, last) = (start / HOP_MS, (end / HOP_MS).min(self.hops.len()));
+        self.hops[first..last].iter().any(|power| *power > power_of(REACHES_DB))
+    }
+}
+
+/// The noise floor around a hop.
+fn floor_at(hops: &[f32], hop: usize) -> f32 {
+    let span = FLOOR_SPAN_MS / HOP_MS;
+    let around = &hops[hop.saturating_sub(span)..(hop + span).min(hops.len())];
+    let mut heard: Vec<f32> = around.iter().copied().filter(|power| *power > 0.25).collect();
+    let absolute = power_of(ABSOLUTE_DB) / ratio(ON_DB);
+    if heard.len() < 20 {
+        return absolute;
+    }
+    let clean = around.len() - heard.len() >= 20;
+    let rank = heard.len() / 10;
+    let floor = *heard.select_nth_unstable_by(rank, f32::total_cmp).1;
+    let floor = if clean { floor.min(power_of(CLEAN_FLOOR_DB)) } else { floor };
+    floor.max(absolute)
+}
+
+fn ratio(db: f64) -> f32 {
+    10f64.powf(db / 10.0) as f32
+}
+
+fn power_of(dbfs: f64) -> f32 {
+    10f64.powf((dbfs + FULL_SCALE_DB) / 10.0) as f32
+}
+
+/// A second-order Butterworth high-pass.
+#[derive(Debug)]
+struct HighPass {
+    b: [f64; 3],
+    a: [f64; 2],
+    x: [f64; 2],
+    y: [f64; 2],
+}
+
+impl HighPass {
+    fn new(cutoff: f64, rate: f64) -> Self {
+        let k = (std::f64::consts::PI * cutoff / rate).tan();
+        let norm = 1.0 / (1.0 + std::f64::consts::SQRT_2 * k + k * k);
+        let b = [norm, -2.0 * norm, norm];
+        let a = [2.0 * (k * k - 1.0) * norm, (1.0 - std::f64::consts::SQRT_2 * k + k * k) * norm];
+        Self { b, a, x: [0.0; 2], y: [0.0; 2] }
+    }
+
+    fn pass(&mut self, x: f64) -> f64 {
+        let y = self.b[0] * x + self.b[1] * self.x[0] + self.b[2] * self.x[1] - self.a[0] * self.y[0] - self.a[1] * self.y[1];
+        self.x = [x, self.x[0]];
+        // A tail that no sample could show is silence.
+        self.y = [if y.abs() < 1e-3 { 0.0 } else { y }, self.y[0]];
+        y
+    }
+}
