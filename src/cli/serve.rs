@@ -14,7 +14,7 @@ use crate::call::Limits;
 use crate::error::{Exit, Failure};
 use crate::serve::{Desk, FinishedCall, Happening, serve};
 use crate::transport::WayOut;
-use crate::transport::chirp::Door;
+use crate::transport::chirp::{Door, DoorError};
 
 /// Opens the doors and connects each call to the agent, recorded
 #[derive(Debug, clap::Args)]
@@ -52,10 +52,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     door.listen = args.listen.unwrap_or(door.listen);
     let scheme = if door.tls.is_some() { "wss" } else { "ws" };
     runtime()?.block_on(async {
-        let door = Door::open(door).await.map_err(|error| {
-            Failure::infrastructure(&error)
-                .hint("set credentials_file under [doors.chirp], TRUNKLINE_DOOR_CREDENTIALS, or another address")
-        })?;
+        let door = Door::open(door).await.map_err(closed_door)?;
         say(&format!("listening chirp {} ({scheme}://{}/) in front of {to}", door.address(), door.address()));
         let (sender, mut happenings) = mpsc::unbounded_channel();
         let desk = Desk { agent: to, connect, out: Some(out), limits: Limits::default() };
@@ -70,6 +67,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         serving.await.map_err(|error| Failure::infrastructure(format!("the doors closed: {error}")))?;
         Ok(Exit::Passed)
     })
+}
+
+/// A door that does not open: exit code 2 when the configuration asks for it, else 3.
+pub(super) fn closed_door(error: DoorError) -> Failure {
+    match error {
+        DoorError::Unguarded(_) => Failure::usage(&error)
+            .hint("set credentials_file under [doors.chirp] or TRUNKLINE_DOOR_CREDENTIALS=user:password, or listen on 127.0.0.1"),
+        DoorError::Tls(_) => Failure::usage(&error),
+        DoorError::Listen { .. } => Failure::infrastructure(&error).hint("choose another port with --listen"),
+    }
 }
 
 async fn tell(call: FinishedCall) {

@@ -23,7 +23,7 @@ const HOP_MS: usize = 5;
 const FLOOR_SPAN_MS: usize = 1500;
 const FLOOR_STEP_MS: usize = 50;
 /// A source that has digital silence between its words is clean: its floor is not above this, dBFS.
-const CLEAN_FLOOR_DB: f64 = -42.0;
+const CLEAN_FLOOR_DB: f64 = -56.0;
 const SHORTEST_MS: usize = 60;
 /// A pause shorter than this lies within speech, in ms.
 pub const SHORTEST_PAUSE_MS: usize = 200;
