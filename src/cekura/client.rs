@@ -1,290 +1,406 @@
-//! The HTTP client. The start request is sent once; everything else is tried again.
+//! The API over HTTPS.
 
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::header::{HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Url};
 use serde_json::Value;
-use url::Url;
 
-use super::{KEY_HEADER, Mode, ResultState};
-use crate::transport::tls::install_crypto;
+use super::payload::Mode;
+use super::state::{BadAnswer, ResultState, RunState};
+use super::{ApiError, Key, envelope};
 
-/// How long a start may take (Cekura's own CI action: 120 s), and anything else.
-const START_TIME: Duration = Duration::from_secs(120);
-const REQUEST_TIME: Duration = Duration::from_secs(30);
-/// Tries of a request that may be repeated, and the pause after the first, which doubles.
-const TRIES: u32 = 5;
-const BACKOFF: Duration = Duration::from_millis(500);
-/// The longest `Retry-After` that is honoured.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The API's address where nothing else is said (US; the API reference's `servers`).
+pub const DEFAULT_URL: &str = "https://api.cekura.ai";
+/// The environment's name for another address.
+pub const ENV_URL: &str = "CEKURA_API_URL";
+/// The environment's name for the key.
+pub const ENV_KEY: &str = "CEKURA_API_KEY";
 
-/// An API key. Never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key(String);
+/// How long a start may take: Cekura's own CI action waits as long.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long any other call may take: the Python package's default.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer that is read; a result with transcripts has some hundred kilobytes.
+const LARGEST_ANSWER: usize = 64 << 20;
+/// The most of an error's body that is read.
+const LARGEST_ERROR: usize = 64 << 10;
+const PAGE_SIZE: usize = 100;
+/// The most pages of a list that are read: 100,000 rows.
+const MOST_PAGES: usize = 1000;
+/// The longest `Retry-After` that is honoured; a longer one is cut to it.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-impl Key {
-    /// A key; none when it is blank.
-    #[must_use]
-    pub fn new(key: &str) -> Option<Self> {
-        let key = key.trim();
-        (!key.is_empty()).then(|| Self(key.to_owned()))
-    }
+/// How calls other than a start are repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries in all, at least 1.
+    pub tries: u32,
+    /// The wait after the first failed try; it doubles with each further one.
+    pub first_wait: Duration,
+    /// The longest wait, unless the API asks for a longer one.
+    pub longest_wait: Duration,
+}
 
-    /// Whether `given` is this key.
-    #[must_use]
-    pub fn admits(&self, given: Option<&str>) -> bool {
-        use sha2::{Digest, Sha256};
-        given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(&self.0))
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { tries: 7, first_wait: Duration::from_millis(500), longest_wait: Duration::from_secs(15) }
     }
 }
 
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(…)")
+impl RetryPolicy {
+    /// The wait after failure number `failures` (from 1).
+    pub(super) fn wait(&self, failures: u32, error: &ApiError) -> Duration {
+        let grown = self.first_wait.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+        grown.min(self.longest_wait).max(error.retry_after().unwrap_or_default())
     }
 }
 
-/// The API did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// It was never reached: nothing happened there.
-    #[error("cannot reach {url}: {problem}")]
-    Unreachable {
-        /// Where.
-        url: Url,
-        /// Why.
-        problem: String,
-    },
-    /// The request was sent, and no answer came: what happened there is not known.
-    #[error("no answer from {url}: {problem}")]
-    NoAnswer {
-        /// Where.
-        url: Url,
-        /// Why.
-        problem: String,
-    },
-    /// It answered with an error.
-    #[error("{url} answered {status}: {problem}")]
-    Refused {
-        /// Where.
-        url: Url,
-        /// The HTTP status.
-        status: u16,
-        /// The answer's own words.
-        problem: String,
-    },
-    /// It answered something that is not what was asked for.
-    #[error("{url} answered what is no {expected}: {answer}")]
-    Unexpected {
-        /// Where.
-        url: Url,
-        /// What was expected.
-        expected: &'static str,
-        /// The beginning of the answer.
-        answer: String,
-    },
-    /// The address or the client itself.
-    #[error("{0}")]
-    Setup(String),
-}
-
-/// A client of the API at one address with one key.
-#[derive(Debug, Clone)]
+/// A client of Cekura's API, or of its [sandbox](crate::sandbox).
+#[derive(Clone)]
 pub struct Client {
+    http: reqwest::Client,
     base: Url,
     key: Key,
-    http: reqwest::Client,
+    retry: RetryPolicy,
+    start_timeout: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 impl Client {
-    /// A client.
+    /// A client of the API at `base`, for example [`DEFAULT_URL`].
     ///
     /// # Errors
-    /// [`ClientError::Setup`] for an address that is none.
-    pub fn new(base: &str, key: Key) -> Result<Self, ClientError> {
-        install_crypto();
-        let setup = |problem: String| ClientError::Setup(format!("{base:?} is no API address: {problem}"));
-        let base_url = Url::parse(base).map_err(|error| setup(error.to_string()))?;
-        if !matches!(base_url.scheme(), "http" | "https") {
-            return Err(setup("it must begin with http:// or https://".to_owned()));
-        }
-        // A redirect would turn the POST into a GET.
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
+    /// [`ApiError::Address`] when `base` is no `http` or `https` address; [`ApiError::Setup`] when TLS cannot be set up.
+    pub fn new(base: &str, key: Key) -> Result<Self, ApiError> {
+        let base = parse_base(base)?;
+        crate::transport::tls::install_crypto();
+        let mut http = reqwest::Client::builder()
             .user_agent(concat!("trunkline/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| setup(error.to_string()))?;
-        Ok(Self { base: base_url, key, http })
+            .connect_timeout(CONNECT_TIMEOUT)
+            // A redirected POST turns into a GET; and no second server is to see the key.
+            .redirect(reqwest::redirect::Policy::none())
+            // Repeating is decided here, call by call.
+            .retry(reqwest::retry::never())
+            // A start never goes out on a connection that the server may just have closed.
+            .pool_max_idle_per_host(0);
+        if base.scheme() == "http" {
+            // Without TLS the system's root certificates are not needed, and a bare container may have none.
+            http = http.tls_certs_only([]);
+        }
+        if is_loopback(&base) {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|e| ApiError::Setup(detail(&e)))?;
+        Ok(Self { http, base, key, retry: RetryPolicy::default(), start_timeout: START_TIMEOUT })
     }
 
-    /// Starts runs: one POST, never repeated.
+    /// A client after the environment: [`ENV_URL`] (or [`DEFAULT_URL`]) and [`ENV_KEY`].
     ///
     /// # Errors
-    /// [`ClientError`]; with [`ClientError::NoAnswer`] the runs may or may not have started.
-    pub async fn start(&self, mode: Mode, body: &Value) -> Result<Value, ClientError> {
-        // Always with its slash at the end: without it some paths are not found.
-        let url = self.url(&format!("/test_framework/v1/scenarios/{}/", mode.endpoint()), &[]);
-        let (answer, text) = self.once(Method::POST, &url, Some(body), START_TIME).await?;
-        let json = understood(&url, answer.status, &text, "start reply");
-        // A 5xx or a page in place of JSON says nothing about whether the runs were started.
-        match json {
-            Err(ClientError::Refused { url, status, problem }) if status >= 500 => {
-                Err(ClientError::NoAnswer { url, problem: format!("it answered {status}: {problem}") })
+    /// [`ApiError::NoKey`] when there is no key, and those of [`Client::new`].
+    pub fn from_env() -> Result<Self, ApiError> {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let key = Key::new(&set(ENV_KEY).ok_or(ApiError::NoKey)?)?;
+        Self::new(&set(ENV_URL).unwrap_or_else(|| DEFAULT_URL.to_owned()), key)
+    }
+
+    /// The same client with other repeats.
+    #[must_use]
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The same client with another limit for a start request's answer (120 s by default).
+    #[must_use]
+    pub fn with_start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// The API's address, without credentials.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    pub(super) fn retry(&self) -> &RetryPolicy {
+        &self.retry
+    }
+
+    /// Starts the runs of `body`: one POST, never repeated, whatever comes back. Most callers want
+    /// [`start_once`](super::start_once), which also survives a lost answer.
+    ///
+    /// # Errors
+    /// An [`ApiError`]; [`ApiError::leaves_start_open`] tells whether runs may have been started all the same.
+    pub async fn start(&self, mode: Mode, body: &Value) -> Result<ResultState, ApiError> {
+        let path = format!("/test_framework/v1/scenarios/{}/", mode.endpoint());
+        let call = Call { method: Method::POST, path: &path, query: &[], body: Some(body), timeout: self.start_timeout };
+        let answer = self.send(&call).await?;
+        answer.read(ResultState::read)
+    }
+
+    /// A result with its runs.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn result(&self, id: u64) -> Result<ResultState, ApiError> {
+        self.again(async || self.result_once(id).await).await
+    }
+
+    pub(super) async fn result_once(&self, id: u64) -> Result<ResultState, ApiError> {
+        self.get(&format!("/test_framework/v1/results/{id}/"), &[]).await?.read(ResultState::read)
+    }
+
+    /// All runs of a result in full, with transcripts, by id.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn runs(&self, result_id: u64) -> Result<Vec<RunState>, ApiError> {
+        let result_id = result_id.to_string();
+        let mut runs = Vec::new();
+        for page in 1..=MOST_PAGES {
+            let rows = self.page("/test_framework/v1/runs/", page, &[("result_id", &result_id)]).await?;
+            runs.extend(rows.rows.into_iter().filter_map(|row| RunState::read(row).ok()));
+            if rows.last {
+                break;
             }
-            Err(ClientError::Unexpected { url, answer, .. }) => {
-                Err(ClientError::NoAnswer { url, problem: format!("the answer is not JSON: {answer}") })
+        }
+        runs.sort_by_key(|run: &RunState| run.id);
+        runs.dedup_by_key(|run| run.id);
+        Ok(runs)
+    }
+
+    /// One run in full.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn run(&self, id: u64) -> Result<RunState, ApiError> {
+        let path = format!("/test_framework/v1/runs/{id}/");
+        self.again(async || self.get(&path, &[]).await?.read(RunState::read)).await
+    }
+
+    /// Ends all calls of a result that still go on. Doing it twice does no harm, so it is repeated until it works.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn end_calls(&self, result_id: u64) -> Result<(), ApiError> {
+        let path = format!("/test_framework/v1/results/{result_id}/end_calls/");
+        let call = Call { method: Method::POST, path: &path, query: &[], body: None, timeout: CALL_TIMEOUT };
+        self.again(async || self.send(&call).await.map(|_| ())).await
+    }
+
+    /// The newest result with exactly this name, if there is one.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn find_result_by_name(&self, name: &str) -> Result<Option<ResultState>, ApiError> {
+        // How `search` matches is not published: the newest page without it is the second look.
+        for query in [&[("search", name)][..], &[]] {
+            let rows = self.page("/test_framework/v1/results/", 1, query).await?.rows;
+            let found =
+                rows.into_iter().filter_map(|row| ResultState::read(row).ok()).filter(|row| row.name.as_deref() == Some(name));
+            if let Some(found) = found.max_by_key(|row| row.id) {
+                return Ok(Some(found));
             }
-            other => other,
+        }
+        Ok(None)
+    }
+
+    async fn page(&self, path: &str, page: usize, query: &[(&str, &str)]) -> Result<Page, ApiError> {
+        let (page, size) = (page.to_string(), PAGE_SIZE.to_string());
+        let mut query = query.to_vec();
+        query.extend([("page", page.as_str()), ("page_size", size.as_str())]);
+        self.again(async || self.get(path, &query).await?.read_page()).await
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, ApiError> {
+        self.send(&Call { method: Method::GET, path, query, body: None, timeout: CALL_TIMEOUT }).await
+    }
+
+    /// Repeats `call` while its error is a passing one.
+    async fn again<T>(&self, call: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, ApiError> {
+        let mut failures = 0;
+        loop {
+            match call().await {
+                Err(error) if error.is_transient() && failures + 1 < self.retry.tries => {
+                    failures += 1;
+                    let wait = self.retry.wait(failures, &error);
+                    tracing::debug!(%error, ?wait, "the API call is repeated");
+                    tokio::time::sleep(wait).await;
+                }
+                done => return done,
+            }
         }
     }
 
-    /// A result by its id.
-    ///
-    /// # Errors
-    /// [`ClientError`], after several tries.
-    pub async fn result(&self, id: &Value) -> Result<ResultState, ClientError> {
-        let url = self.url(&format!("/test_framework/v1/results/{}/", plain(id)), &[]);
-        let json = self.again(Method::GET, &url).await?;
-        let answer = json.to_string().chars().take(200).collect();
-        ResultState::read(&json).ok_or(ClientError::Unexpected { url, expected: "result", answer })
-    }
-
-    /// The results whose name contains `name`, newest first as the API gives them.
-    ///
-    /// # Errors
-    /// [`ClientError`], after several tries.
-    pub async fn results_named(&self, name: &str) -> Result<Vec<ResultState>, ClientError> {
-        let url = self.url("/test_framework/v1/results/", &[("search", name), ("page_size", "50")]);
-        let json = self.again(Method::GET, &url).await?;
-        let list = json.get("results").and_then(Value::as_array).or_else(|| json.as_array()).cloned().unwrap_or_default();
-        Ok(list.iter().filter_map(ResultState::read).filter(|result| result.name.as_deref() == Some(name)).collect())
-    }
-
-    /// Ends the calls of a result.
-    ///
-    /// # Errors
-    /// [`ClientError`], after several tries.
-    pub async fn end_calls(&self, id: &Value) -> Result<(), ClientError> {
-        let url = self.url(&format!("/test_framework/v1/results/{}/end_calls/", plain(id)), &[]);
-        self.again(Method::POST, &url).await.map(drop)
-    }
-
-    fn url(&self, path: &str, query: &[(&str, &str)]) -> Url {
+    async fn send(&self, call: &Call<'_>) -> Result<Answer, ApiError> {
         let mut url = self.base.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}{path}"));
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+        url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), call.path));
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query);
         }
-        url
-    }
-
-    /// Sends a request that does no harm when it is repeated, until it is answered.
-    async fn again(&self, method: Method, url: &Url) -> Result<Value, ClientError> {
-        let mut pause = BACKOFF;
-        for attempt in 1.. {
-            let (error, wait) = match self.once(method.clone(), url, None, REQUEST_TIME).await {
-                Err(error) => (error, None),
-                Ok((answer, text)) => match understood(url, answer.status, &text, "JSON answer") {
-                    Ok(json) => return Ok(json),
-                    Err(error) => (error, answer.retry_after),
-                },
-            };
-            let transient = match &error {
-                ClientError::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
-                ClientError::Setup(_) => false,
-                _ => true,
-            };
-            if !transient || attempt == TRIES {
-                return Err(error);
-            }
-            tracing::debug!("{error}; trying again");
-            tokio::time::sleep(wait.unwrap_or(pause).min(LONGEST_WAIT)).await;
-            pause *= 2;
+        let mut key = HeaderValue::from_str(self.key.reveal()).map_err(|_| super::BadKey::Character)?;
+        key.set_sensitive(true);
+        let mut request = self.http.request(call.method.clone(), url).header(super::KEY_HEADER, key).timeout(call.timeout);
+        if let Some(body) = call.body {
+            request = request.json(body);
         }
-        unreachable!("the loop ends with its last try")
-    }
-
-    async fn once(&self, method: Method, url: &Url, body: Option<&Value>, time: Duration) -> Result<(Answer, String), ClientError> {
-        let request = self.http.request(method, url.clone()).header(KEY_HEADER, &self.key.0).timeout(time);
-        let request = if let Some(body) = body { request.json(body) } else { request };
-        let response = request.send().await.map_err(|error| {
-            let (url, problem) = (url.clone(), deepest(&error));
-            if error.is_connect() || error.is_builder() {
-                ClientError::Unreachable { url, problem }
-            } else {
-                ClientError::NoAnswer { url, problem }
-            }
-        })?;
-        let retry_after = response.headers().get(reqwest::header::RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-        let answer = Answer { status: response.status(), retry_after };
-        let text = response.text().await;
-        let text = text.map_err(|error| ClientError::NoAnswer { url: url.clone(), problem: deepest(&error) })?;
-        Ok((answer, text))
+        let response = request.send().await.map_err(|error| call.broken(&error))?;
+        call.read(response).await
     }
 }
 
-/// What an answer's head says.
-#[derive(Debug, Clone, Copy)]
+/// One call of the API.
+struct Call<'a> {
+    method: Method,
+    /// With its trailing slash: without it the API may redirect, and a redirected POST is lost.
+    path: &'a str,
+    query: &'a [(&'a str, &'a str)],
+    body: Option<&'a Value>,
+    timeout: Duration,
+}
+
+impl Call<'_> {
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> ApiError {
+        let call = self.name();
+        if error.is_connect() {
+            ApiError::Unreachable { call, detail: detail(error) }
+        } else if error.is_timeout() {
+            ApiError::Broken { call, detail: format!("no answer within {} s", self.timeout.as_secs_f64()) }
+        } else {
+            ApiError::Broken { call, detail: detail(error) }
+        }
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<Answer, ApiError> {
+        let status = response.status();
+        let limit = if status.is_success() { LARGEST_ANSWER } else { LARGEST_ERROR };
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
+        let location = response.headers().get(reqwest::header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= limit => body.extend_from_slice(&chunk),
+                Ok(Some(_)) if status.is_success() => {
+                    let detail = format!("it is larger than {} MiB", LARGEST_ANSWER >> 20);
+                    return Err(ApiError::Garbled { call: self.name(), status: status.as_u16(), detail });
+                }
+                // Of an error its start is enough.
+                Ok(_) => break,
+                Err(_) if !status.is_success() => break,
+                Err(error) => return Err(self.broken(&error)),
+            }
+        }
+        if status.is_success() {
+            return Ok(Answer { call: self.name(), status: status.as_u16(), body });
+        }
+        let message = match location {
+            Some(location) if status.is_redirection() => format!("redirected to {location:?}, which is not followed"),
+            _ => envelope::message(&body),
+        };
+        Err(ApiError::Refused { call: self.name(), status: status.as_u16(), message, retry_after })
+    }
+}
+
+/// A 2xx answer.
 struct Answer {
-    status: StatusCode,
-    retry_after: Option<Duration>,
+    call: String,
+    status: u16,
+    body: Vec<u8>,
 }
 
-fn understood(url: &Url, status: StatusCode, text: &str, expected: &'static str) -> Result<Value, ClientError> {
-    let url = url.clone();
-    if !status.is_success() {
-        return Err(ClientError::Refused { url, status: status.as_u16(), problem: explain_error_body(text) });
-    }
-    let answer = || text.chars().take(200).collect();
-    if text.trim().is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_str(text).map_err(|_| ClientError::Unexpected { url, expected, answer: answer() })
+/// A page of a list.
+struct Page {
+    rows: Vec<Value>,
+    last: bool,
 }
 
-/// The API's error answers, in all their shapes, as one line: a map of fields to messages, also below `errors`; a bare
-/// list; `{"detail": …}`; plain text or a page.
-#[must_use]
-pub fn explain_error_body(text: &str) -> String {
-    fn words(value: &Value) -> String {
+impl Answer {
+    fn read<T>(self, read: impl FnOnce(Value) -> Result<T, BadAnswer>) -> Result<T, ApiError> {
+        let value = serde_json::from_slice(&self.body).map_err(|e| self.garbled(e.to_string()))?;
+        read(value).map_err(|e| self.garbled(e.to_string()))
+    }
+
+    /// Lists come in an envelope with `results` and `next`, or bare.
+    fn read_page(self) -> Result<Page, ApiError> {
+        let value: Value = serde_json::from_slice(&self.body).map_err(|e| self.garbled(e.to_string()))?;
         match value {
-            Value::String(text) => text.clone(),
-            Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(" "),
-            Value::Object(map) => {
-                let one = |(key, value): (&String, &Value)| match key.as_str() {
-                    "detail" | "errors" | "non_field_errors" => words(value),
-                    key => format!("{key}: {}", words(value)),
-                };
-                map.iter().map(one).collect::<Vec<_>>().join("; ")
-            }
-            other => other.to_string(),
+            Value::Array(rows) => Ok(Page { rows, last: true }),
+            Value::Object(mut members) => match members.remove("results") {
+                Some(Value::Array(rows)) => {
+                    let last = rows.is_empty() || members.get("next").is_none_or(Value::is_null);
+                    Ok(Page { rows, last })
+                }
+                _ => Err(self.garbled("there is no list in it".into())),
+            },
+            _ => Err(self.garbled("it is no list".into())),
         }
     }
-    let line = match serde_json::from_str::<Value>(text) {
-        Ok(json) => words(&json),
-        Err(_) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+
+    fn garbled(&self, detail: String) -> ApiError {
+        ApiError::Garbled { call: self.call.clone(), status: self.status, detail }
+    }
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110 section 10.2.3).
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+            (until.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default()
+        }
     };
-    let short: String = line.chars().take(500).collect();
-    if short.is_empty() { "no reason given".to_owned() } else { short }
+    Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
-fn plain(id: &Value) -> String {
-    let text = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
-    // An id is a number; anything else must not become a path of its own.
-    text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect()
+fn parse_base(text: &str) -> Result<Url, ApiError> {
+    let bad = |problem: String| ApiError::Address { url: text.to_owned(), problem };
+    let url = Url::parse(text.trim()).map_err(|e| bad(e.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad(format!("it starts with {}://, not with https://", url.scheme())));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(ApiError::Address {
+            url: url.host_str().unwrap_or_default().to_owned(),
+            problem: "it has more than a host and a path".into(),
+        });
+    }
+    Ok(url)
 }
 
-fn deepest(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "it took too long".to_owned();
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// An error with its causes, in one line; reqwest's own line tells only the address.
+fn detail(error: &reqwest::Error) -> String {
+    let mut line = String::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !line.contains(&text) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&text);
+        }
+        cause = inner.source();
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    if line.is_empty() { error.to_string() } else { line }
 }

@@ -1,16 +1,29 @@
-//! The client of Cekura's API and the payloads of its run modes (<https://docs.cekura.ai>).
+//! The client of Cekura's API and the payloads of its run modes.
+//!
+//! | piece | what it does |
+//! |---|---|
+//! | [`payload`] | a mode's start request: built, checked, its runs counted |
+//! | [`Client`] | the API over HTTPS: start once, everything else again until it works |
+//! | [`start_once`] | a start that the [ledger](crate::ledger) knows of before Cekura does |
+//! | [`follow`] | polls a result to its end |
+//! | [`ResultState`], [`RunState`], [`Status`] | what the API answers, in all the spellings that it uses |
 
 mod client;
+mod envelope;
+mod error;
+mod follow;
+mod key;
 pub mod payload;
 mod start;
 mod state;
 
-pub use client::{Client, ClientError, Key, explain_error_body};
+pub use client::{Client, DEFAULT_URL, ENV_KEY, ENV_URL, RetryPolicy};
+pub use error::ApiError;
+pub use follow::{FollowError, follow};
+pub use key::{BadKey, Key};
 pub use payload::Mode;
-pub use start::{StartError, Started, follow, start_once};
-pub use state::{ResultState, RunState, Status};
+pub use start::{Lookup, StartError, Started, start_once};
+pub use state::{BadAnswer, ResultState, RunState, Status};
 
-/// The API's public host in the US.
-pub const DEFAULT_URL: &str = "https://api.cekura.ai";
-/// The header of the key.
+/// The header that carries the key (API reference, "Authentication").
 pub const KEY_HEADER: &str = "X-CEKURA-API-KEY";

@@ -1,150 +1,153 @@
-//! Starting runs once, and following their result to its end.
+//! A start that is sent once: the [ledger](crate::ledger) knows of it before the API does.
 
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
-use super::{Client, ClientError, Mode, ResultState};
-use crate::ledger::{Ledger, LedgerError};
+use super::payload::Mode;
+use super::{ApiError, Client, ResultState, RunState};
+use crate::ledger::{Intent, Ledger, LedgerError, LedgerRun, StartId};
 
-/// Looks for a result whose start was not answered: how often, and how long between.
-const SEARCHES: u32 = 5;
-const BETWEEN_SEARCHES: Duration = Duration::from_secs(2);
-/// Failures of the API in a row that following it survives (each is several tries already).
-const MOST_FAILURES: u32 = 7;
+/// The longest name that the API takes, in characters.
+const LONGEST_NAME: usize = 255;
 
-/// A start that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The runs were not started.
-    #[error("the runs were not started: {0}")]
-    Refused(ClientError),
-    /// Nobody knows.
-    #[error(
-        "the start was sent once and not answered ({error}), and no result named {name:?} was found: \
-         look for it before you start again, for it may cost twice"
-    )]
-    Lost {
-        /// What happened.
-        error: ClientError,
-        /// The result's unique name.
-        name: String,
-    },
-    /// The ledger could not be written: nothing was sent.
-    #[error("nothing was started: {0}")]
-    Ledger(#[from] LedgerError),
-    /// The answer has no result id.
-    #[error("the start was answered without a result id: {answer}")]
-    NoResult {
-        /// The beginning of the answer.
-        answer: String,
-    },
+/// How a result is looked for after the answer to its start was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lookup {
+    /// How often, at least 1.
+    pub polls: u32,
+    /// The wait before each.
+    pub every: Duration,
 }
 
-/// Runs that were started.
+impl Default for Lookup {
+    fn default() -> Self {
+        Self { polls: 6, every: Duration::from_secs(5) }
+    }
+}
+
+/// A start that the API has taken.
 #[derive(Debug, Clone)]
 pub struct Started {
-    /// The result and its runs.
-    pub result: ResultState,
-    /// The result's unique name.
+    /// The start in the ledger.
+    pub start: StartId,
+    /// The result's id.
+    pub result_id: u64,
+    /// The result's name, unique to this start.
     pub name: String,
-    /// The ledger's number of this start.
-    pub entry: i64,
+    /// The runs; they may be missing where the answer was lost and the result was found by its name.
+    pub runs: Vec<RunState>,
+    /// The answer was lost, and the result was found by its name.
+    pub found_by_name: bool,
+    /// The ledger could not take the reply; the runs go on nevertheless.
+    pub ledger_error: Option<String>,
 }
 
-/// Starts runs with one POST. The intent is in the ledger before it is sent, the reply after; a POST that is not answered
-/// is followed by a search for its result by name, never by a second POST.
+/// A start that did not come about, or of which nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The body is not an object, or its `name` is not a text. Nothing was sent.
+    #[error("the start request is not usable: {0}")]
+    Body(&'static str),
+    /// The intent could not be written down. Nothing was sent.
+    #[error("nothing was sent, because the intent could not be written down: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The API refused, or could not be reached. No run was started.
+    #[error("no run was started: {0}")]
+    NotStarted(#[source] ApiError),
+    /// The answer was lost, and no result with the start's name turned up: runs may have been started.
+    #[error(
+        "it is not known whether runs were started ({error}); no result named {name:?} turned up. The request is not sent again by itself"
+    )]
+    Lost {
+        /// The name to look for.
+        name: String,
+        /// What came instead of an answer.
+        #[source]
+        error: ApiError,
+    },
+}
+
+/// Starts the runs of `body`, once.
+///
+/// The name in the body is made unique (or given). The intent goes into the ledger, then the POST is sent, one time, then the reply goes into the
+/// ledger. When the answer is lost on its way the result is looked for by its name, as `lookup` says; a second POST is
+/// never sent. Check the body first ([`super::payload::check`]): what it costs is not asked here.
 ///
 /// # Errors
-/// [`StartError`].
-pub async fn start_once(client: &Client, ledger: &Ledger, mode: Mode, body: &Value) -> Result<Started, StartError> {
-    let mut body = body.clone();
-    let name = unique_name(&body);
-    body["name"] = name.clone().into();
-    let entry = ledger.intend(mode.name(), &name, &body)?;
-    let answer = match client.start(mode, &body).await {
-        Ok(answer) => answer,
-        Err(ClientError::NoAnswer { url, problem }) => {
-            let error = ClientError::NoAnswer { url, problem };
-            tracing::warn!("{error}; looking for the result by its name");
-            match search(client, &name).await {
-                Some(result) => {
-                    ledger.replied(entry, &result)?;
-                    return Ok(Started { result, name, entry });
-                }
+/// A [`StartError`], which says whether runs may have been started.
+pub async fn start_once(
+    client: &Client,
+    ledger: &Ledger,
+    mode: Mode,
+    mut body: Value,
+    lookup: Lookup,
+) -> Result<Started, StartError> {
+    let name = make_name_unique(mode, &mut body)?;
+    let start = ledger.intend(&Intent { mode: mode.name(), name: &name, base_url: client.base_url(), body: &body })?;
+    ledger.sent(start)?;
+    match client.start(mode, &body).await {
+        Ok(result) => Ok(finish(ledger, start, name, result, false)),
+        Err(error) if error.leaves_start_open() => {
+            tracing::warn!(%error, name, "the answer to the start is lost; looking for the result by its name");
+            match look_for(client, &name, lookup).await {
+                Some(result) => Ok(finish(ledger, start, name, result, true)),
                 None => {
-                    ledger.lost(entry, &error.to_string())?;
-                    return Err(StartError::Lost { error, name });
+                    note(ledger.lost(start, &error.to_string()));
+                    Err(StartError::Lost { name, error })
                 }
             }
         }
         Err(error) => {
-            ledger.failed(entry, &error.to_string())?;
-            return Err(StartError::Refused(error));
+            note(ledger.failed(start, &error.to_string()));
+            Err(StartError::NotStarted(error))
         }
-    };
-    let Some(result) = ResultState::read(&answer) else {
-        let answer: String = answer.to_string().chars().take(200).collect();
-        ledger.lost(entry, &format!("answered without a result id: {answer}"))?;
-        return Err(StartError::NoResult { answer });
-    };
-    ledger.replied(entry, &result)?;
-    Ok(Started { result, name, entry })
+    }
 }
 
-/// The user's name for the result, or one of ours, with a few random digits so that it is found again.
-fn unique_name(body: &Value) -> String {
-    let random = uuid::Uuid::new_v4().simple().to_string();
-    let given = body.get("name").and_then(Value::as_str).filter(|name| !name.trim().is_empty());
-    // 255 characters is all that a name has room for.
-    let label: String = given.unwrap_or("trunkline").chars().take(240).collect();
-    format!("{label} [{}]", &random[..8])
+fn finish(ledger: &Ledger, start: StartId, name: String, result: ResultState, found_by_name: bool) -> Started {
+    let runs: Vec<LedgerRun> = result.runs.iter().map(ledger_run).collect();
+    let ledger_error = ledger.replied(start, result.id, &runs).err().map(|e| e.to_string());
+    Started { start, result_id: result.id, name, runs: result.runs, found_by_name, ledger_error }
 }
 
-async fn search(client: &Client, name: &str) -> Option<ResultState> {
-    for _ in 0..SEARCHES {
-        match client.results_named(name).await {
-            Ok(found) if !found.is_empty() => return found.into_iter().next(),
-            Ok(_) => {}
-            Err(error) => tracing::warn!("cannot look for the result: {error}"),
+fn ledger_run(run: &RunState) -> LedgerRun {
+    LedgerRun { run_id: run.id, scenario_id: run.scenario_id, scenario_name: run.scenario_name.clone() }
+}
+
+async fn look_for(client: &Client, name: &str, lookup: Lookup) -> Option<ResultState> {
+    for _ in 0..lookup.polls.max(1) {
+        tokio::time::sleep(lookup.every).await;
+        match client.find_result_by_name(name).await {
+            // A row of the list may have its runs in short or not at all.
+            Ok(Some(row)) => return Some(client.result(row.id).await.unwrap_or(row)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "looking for the result failed"),
         }
-        tokio::time::sleep(BETWEEN_SEARCHES).await;
     }
     None
 }
 
-/// Polls a result every `every` until it has ended, or until `longest` has passed; gives the last state seen.
-///
-/// # Errors
-/// The API's last error, when it failed seven times in a row or does not know the result.
-pub async fn follow(
-    client: &Client,
-    id: &Value,
-    every: Duration,
-    longest: Duration,
-    mut progress: impl FnMut(&ResultState),
-) -> Result<ResultState, ClientError> {
-    let until = Instant::now() + longest;
-    let mut failures = 0;
-    loop {
-        match client.result(id).await {
-            Ok(state) => {
-                failures = 0;
-                progress(&state);
-                if state.status.is_terminal() || Instant::now() >= until {
-                    return Ok(state);
-                }
-            }
-            Err(error @ ClientError::Refused { status: 400..=407 | 409..=428, .. }) => return Err(error),
-            Err(error) => {
-                failures += 1;
-                if failures == MOST_FAILURES {
-                    return Err(error);
-                }
-                tracing::warn!("{error}; following on");
-            }
-        }
-        tokio::time::sleep(every).await;
+/// An error of the ledger where a worse one is on its way to the user already.
+fn note(outcome: Result<(), LedgerError>) {
+    if let Err(error) = outcome {
+        tracing::error!(%error, "the ledger could not take the end of a start");
     }
+}
+
+/// Puts a name into the body that no other start has.
+fn make_name_unique(mode: Mode, body: &mut Value) -> Result<String, StartError> {
+    let body = body.as_object_mut().ok_or(StartError::Body("it is not an object"))?;
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let suffix = format!(" #{}", &id[..12]);
+    let label = match body.get("name") {
+        None | Some(Value::Null) => format!("trunkline {mode} {}", chrono::Utc::now().format("%Y-%m-%d %H:%M:%S")),
+        Some(Value::String(name)) => name.trim().to_owned(),
+        Some(_) => return Err(StartError::Body("its name is not a text")),
+    };
+    let kept: String = label.chars().take(LONGEST_NAME - suffix.len()).collect();
+    let name = format!("{}{suffix}", kept.trim_end());
+    let name = name.trim_start().to_owned();
+    body.insert("name".into(), name.clone().into());
+    Ok(name)
 }

@@ -2,11 +2,15 @@
 
 mod agent;
 mod call;
+mod demo;
 mod io;
 mod measure;
 mod outcome;
+mod payload;
 mod progress;
 mod record;
+mod run;
+mod sandbox;
 mod serve;
 mod settings;
 
@@ -31,6 +35,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    Run(Box<run::Args>),
+    Payload(payload::Args),
+    Sandbox(sandbox::Args),
     Call(call::Args),
     Serve(serve::Args),
     Agent(agent::Args),
@@ -52,6 +60,10 @@ impl Cli {
     pub fn run(self) -> Result<Exit, Failure> {
         log_to_stderr(self.verbose);
         match self.command {
+            Command::Demo(args) => demo::run(&args),
+            Command::Run(args) => run::run(&args),
+            Command::Payload(args) => payload::run(&args),
+            Command::Sandbox(args) => sandbox::run(&args),
             Command::Call(args) => call::run(&args),
             Command::Serve(args) => serve::run(&args),
             Command::Agent(args) => agent::run(&args),

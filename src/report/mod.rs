@@ -2,6 +2,7 @@
 
 mod junit;
 mod table;
+mod ties;
 mod verdict;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 pub use junit::junit;
 pub use table::table;
+pub use ties::{TiedBy, TiedCall, TiedRun, tie};
 pub use verdict::{Failure, FailureKind, Thresholds, Verdict, judge_call};
 
 use crate::call::CallEnd;

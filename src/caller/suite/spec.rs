@@ -61,6 +61,8 @@ pub struct Scenario {
     pub max_duration: Option<Duration>,
     /// How often it is run.
     pub frequency: u32,
+    /// Its tags.
+    pub tags: Vec<String>,
     /// What the agent gets to know.
     pub agent_variables: BTreeMap<String, String>,
     /// What the caller alone knows.
@@ -190,6 +192,8 @@ impl Checker {
         let (agent_variables, caller_variables) = self.profile(field("test_profile"));
         let text = |key: &str| field(key).and_then(Value::as_str).map(str::to_owned);
         let (key, expected_outcome) = (text("key"), text("expected_outcome"));
+        let tags = field("tags").and_then(Value::as_array).into_iter().flatten();
+        let tags = tags.filter_map(Value::as_str).map(str::to_owned).collect();
         Some(Scenario {
             number,
             name,
@@ -200,6 +204,7 @@ impl Checker {
             expected_outcome,
             max_duration,
             frequency,
+            tags,
             agent_variables,
             caller_variables,
         })

@@ -13,6 +13,7 @@ use std::str::FromStr;
 
 pub use build::{RunOptions, Selection};
 pub use check::check;
+pub(crate) use check::parse_websocket_url;
 pub use estimate::estimate_runs;
 
 use check::Field;

@@ -1,0 +1,149 @@
+//! The calls that reached the agent while a result went on: at our own door, or at that of a `serve` that runs beside.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::super::progress::Progress;
+use super::super::serve::closed_door;
+use super::super::settings::shown;
+use crate::call::{CallEnd, CallIds, CallOutcome, EndReason};
+use crate::error::Failure;
+use crate::record::{CALL_JSON, CallInfo};
+use crate::serve::{Desk, FinishedCall, Happening, serve};
+use crate::transport::chirp::{Door, DoorConfig, DoorError};
+
+/// How long calls may take to end after the API says that all runs have.
+const LAST_CALLS: Duration = Duration::from_secs(20);
+
+/// Where the calls come in.
+pub(super) enum Calls {
+    /// Our own door.
+    Door(OpenDoor),
+    /// Another process has the door's address: a `serve`. Its recordings are looked for in the output folder.
+    Beside(SocketAddr),
+}
+
+/// A door in front of the agent.
+pub(super) struct OpenDoor {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+    seen: Arc<Mutex<Seen>>,
+    watching: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    under_way: usize,
+    over: Vec<FinishedCall>,
+}
+
+impl Calls {
+    /// Opens the door, unless a `serve` has.
+    pub(super) async fn open(config: DoorConfig, desk: Desk, progress: &Progress) -> Result<Self, Failure> {
+        let listen = config.listen;
+        let door = match Door::open(config).await {
+            Ok(door) => door,
+            Err(DoorError::Listen { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
+                progress.line(&format!("the door at {listen} is open already: a serve runs, and takes the calls"));
+                return Ok(Self::Beside(listen));
+            }
+            Err(error) => return Err(closed_door(error)),
+        };
+        let address = door.address();
+        progress.line(&format!("door chirp {address} in front of {}", desk.agent));
+        let (sender, happenings) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let until = async {
+            // Either way the door is to close.
+            drop(stopped.await);
+        };
+        let serving = tokio::spawn(serve(door, desk, sender, until));
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let watching = tokio::spawn(watch(happenings, Arc::clone(&seen), progress.clone()));
+        Ok(Self::Door(OpenDoor { address, stop, serving, seen, watching }))
+    }
+
+    /// The door's address.
+    pub(super) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Door(door) => door.address,
+            Self::Beside(address) => *address,
+        }
+    }
+
+    /// Waits for the calls that still go on, closes the door and gives all calls since `since`.
+    pub(super) async fn close(self, out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
+        match self {
+            Self::Beside(_) => recorded_since(out, since),
+            Self::Door(door) => {
+                let until = tokio::time::Instant::now() + LAST_CALLS;
+                while lock(&door.seen).under_way > 0 && tokio::time::Instant::now() < until {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                // The receiver is there as long as the door serves.
+                let _ = door.stop.send(());
+                drop(door.serving.await);
+                drop(door.watching.await);
+                std::mem::take(&mut lock(&door.seen).over)
+            }
+        }
+    }
+}
+
+async fn watch(mut happenings: mpsc::UnboundedReceiver<Happening>, seen: Arc<Mutex<Seen>>, progress: Progress) {
+    while let Some(happening) = happenings.recv().await {
+        match happening {
+            Happening::Began(ids) => {
+                lock(&seen).under_way += 1;
+                let run = ids.run_id.map_or_else(String::new, |run| format!(" of run {run}"));
+                progress.line(&format!("call {}{run} began", ids.call_id));
+            }
+            Happening::Event(ids, event) => {
+                if let Some(line) = shown(&event) {
+                    progress.now(format!("{}: {line}", ids.run_id.unwrap_or(ids.call_id)));
+                }
+            }
+            Happening::Over(call) => {
+                progress.line(&format!("call {} is over after {:.1} s", call.ids.call_id, call.outcome.duration.as_secs_f64()));
+                let mut seen = lock(&seen);
+                seen.under_way -= 1;
+                seen.over.push(*call);
+            }
+        }
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a `serve` beside us has recorded into the same folder since `since`.
+fn recorded_since(out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
+    let entries = std::fs::read_dir(out).into_iter().flatten().filter_map(Result::ok);
+    let mut calls: Vec<_> = entries
+        .filter_map(|entry| {
+            let folder = entry.path();
+            let info: CallInfo = serde_json::from_slice(&std::fs::read(folder.join(CALL_JSON)).ok()?).ok()?;
+            (info.started_at >= since).then(|| from_folder(folder, info))
+        })
+        .collect();
+    calls.sort_by_key(|call| call.began);
+    calls
+}
+
+fn from_folder(folder: std::path::PathBuf, info: CallInfo) -> FinishedCall {
+    let unended = CallEnd { by: None, reason: EndReason::Cancelled, detail: "the recording has no end".to_owned() };
+    let duration = Duration::try_from_secs_f64(info.duration_ms.unwrap_or_default() / 1000.0).unwrap_or_default();
+    let ids: CallIds = info.ids.clone();
+    let end = info.end.clone().unwrap_or(unended);
+    let began = info.started_at;
+    let outcome = CallOutcome { end, duration, recording: Some(Ok(info)) };
+    FinishedCall { ids, began, folder: Some(folder), outcome, unreachable: None }
+}

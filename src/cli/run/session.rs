@@ -1,0 +1,287 @@
+//! From a payload to a report: the sandbox or Cekura, the door, one start, the result followed to its end, each call tied to
+//! its run.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::super::io::until_interrupted;
+use super::super::outcome::report_call;
+use super::super::progress::Progress;
+use super::super::sandbox::{carrier, closed, sandbox_scenarios};
+use super::super::settings::Ready;
+use super::calls::Calls;
+use crate::caller::Patience;
+use crate::caller::suite::Suite;
+use crate::cekura::{
+    Client, FollowError, Key, Lookup, Mode, ResultState, RunState, StartError, Started, Status, follow, start_once,
+};
+use crate::error::Failure;
+use crate::ledger::Ledger;
+use crate::report::{Failure as RunFailure, FailureKind, Report, RunReport, Thresholds, TiedBy, TiedCall, TiedRun, Verdict, tie};
+use crate::sandbox::{PACING_SLIP_KEY, Sandbox, SandboxConfig};
+use crate::serve::{Desk, FinishedCall};
+use crate::transport::chirp::DoorConfig;
+
+/// A slip of the sandbox's own pacing above this makes a run void, in ms.
+const VOID_SLIP_MS: f64 = 100.0;
+
+/// Who is asked to run.
+pub(in super::super) enum Where {
+    /// Cekura's API, or a sandbox elsewhere.
+    Cekura(Client),
+    /// A sandbox inside this process.
+    Sandbox(Sandboxed),
+}
+
+/// What a sandbox inside this process plays.
+pub(in super::super) struct Sandboxed {
+    pub(in super::super) suite: Suite,
+    pub(in super::super) ready: Vec<Ready>,
+}
+
+/// All that is to be done.
+pub(in super::super) struct Plan {
+    pub(in super::super) mode: Mode,
+    pub(in super::super) body: Value,
+    pub(in super::super) place: Where,
+    /// Whom the door connects to; none: the runs are started and not waited for.
+    pub(in super::super) desk: Option<Desk>,
+    pub(in super::super) door: DoorConfig,
+    /// The door's address is the configuration's, not the default.
+    pub(in super::super) door_is_set: bool,
+    pub(in super::super) out: PathBuf,
+    pub(in super::super) thresholds: Thresholds,
+    pub(in super::super) fail_under: f64,
+    pub(in super::super) every: Duration,
+    pub(in super::super) longest: Duration,
+}
+
+/// Carries a plan out.
+pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failure> {
+    let progress = Progress::new();
+    std::fs::create_dir_all(&plan.out).map_err(|error| Failure::usage(format!("cannot create {}: {error}", plan.out.display())))?;
+    let ledger = Ledger::open(&ledger_path()?).map_err(Failure::infrastructure)?;
+    if let Where::Sandbox(_) = &plan.place {
+        plan.door.listen = sandbox_door(&plan);
+    }
+    let since = Utc::now();
+    let calls = match plan.desk.take() {
+        Some(desk) => Some(Calls::open(plan.door.clone(), desk, &progress).await?),
+        None => None,
+    };
+    let (client, sandbox) = match &plan.place {
+        Where::Cekura(client) => (client.clone(), None),
+        Where::Sandbox(sandboxed) => {
+            let sandbox = open_sandbox(&plan, sandboxed, calls.as_ref().map(Calls::address)).await?;
+            progress.line(&format!("sandbox {}", sandbox.url()));
+            let key = Key::new("sandbox").map_err(Failure::infrastructure)?;
+            (Client::new(&sandbox.url(), key).map_err(Failure::infrastructure)?, Some(sandbox))
+        }
+    };
+    let started = start_once(&client, &ledger, plan.mode, plan.body.clone(), Lookup::default()).await.map_err(not_started)?;
+    let ids: Vec<_> = started.runs.iter().map(|run| run.id.to_string()).collect();
+    progress.line(&format!("result {} started: runs {}", started.result_id, ids.join(", ")));
+    if let Some(error) = &started.ledger_error {
+        progress.line(&format!("the ledger does not have it: {error}"));
+    }
+    let Some(calls) = calls else {
+        progress.done();
+        return Ok(report_started(&plan, &started));
+    };
+    let state = follow_to_end(&client, &started, &plan, &progress).await;
+    let finished = calls.close(&plan.out, since).await;
+    drop(sandbox);
+    progress.done();
+    let state = state?;
+    Ok(report(&plan, &state, &finished, &ledger))
+}
+
+/// The ledger's file: `$TRUNKLINE_LEDGER`, else in the user's data folder.
+fn ledger_path() -> Result<PathBuf, Failure> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(path) = from("TRUNKLINE_LEDGER") {
+        return Ok(path);
+    }
+    let base = from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")));
+    let base = base.ok_or_else(|| Failure::usage("no place for the ledger").hint("set TRUNKLINE_LEDGER to a file"))?;
+    Ok(base.join("trunkline").join("ledger.sqlite"))
+}
+
+/// In front of a sandbox the door listens where the payload sends the calls, if that is here; else at any free port.
+fn sandbox_door(plan: &Plan) -> SocketAddr {
+    let payload = plan.body.get("websocket_url").and_then(Value::as_str).and_then(|url| url::Url::parse(url).ok());
+    let here = payload.and_then(|url| {
+        let port = url.port_or_known_default()?;
+        matches!(url.host_str(), Some("127.0.0.1" | "localhost")).then(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    });
+    match here {
+        Some(address) => address,
+        None if plan.door_is_set => plan.door.listen,
+        None => ([127, 0, 0, 1], 0).into(),
+    }
+}
+
+async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAddr>) -> Result<Sandbox, Failure> {
+    let scheme = if plan.door.tls.is_some() { "wss" } else { "ws" };
+    let config = SandboxConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        data: plan.out.join(".sandbox"),
+        key: None,
+        scenarios: sandbox_scenarios(&sandboxed.suite),
+        agent_websocket_url: door.map(|address| format!("{scheme}://{address}/")),
+    };
+    Sandbox::open(config, carrier(&sandboxed.ready, Patience::default(), true)).await.map_err(closed)
+}
+
+fn not_started(error: StartError) -> Failure {
+    match &error {
+        StartError::Body(_) => Failure::usage(&error),
+        StartError::NotStarted(cause) if !cause.is_transient() => Failure::infrastructure(&error)
+            .hint("`trunkline payload check` tells what fits; CEKURA_API_KEY and CEKURA_API_URL say who is asked"),
+        StartError::Lost { .. } => {
+            Failure::infrastructure(&error).hint("look for the result before you start again: it may cost twice")
+        }
+        _ => Failure::infrastructure(&error),
+    }
+}
+
+/// Follows the result; an interruption by the user ends its calls first.
+async fn follow_to_end(client: &Client, started: &Started, plan: &Plan, progress: &Progress) -> Result<ResultState, Failure> {
+    let id = started.result_id;
+    let mut last = String::new();
+    let tell = |state: &ResultState| {
+        let ended = state.runs.iter().filter(|run| run.status.is_terminal()).count();
+        let line = format!("result {id} {}: {ended} of {} runs ended", state.status.as_str(), state.runs.len());
+        if line != last {
+            progress.line(&line);
+            last = line;
+        }
+    };
+    let result = tokio::select! {
+        result = follow(client, id, plan.every, plan.longest, tell) => result,
+        () = until_interrupted() => {
+            progress.line(&format!("interrupted: ending the calls of result {id}"));
+            client.end_calls(id).await.map_err(Failure::infrastructure)?;
+            follow(client, id, plan.every, Duration::from_secs(60), |_| {}).await
+        }
+    };
+    match result {
+        Ok(state) => Ok(state),
+        Err(FollowError::Deadline { last: Some(last), .. }) => {
+            progress.line(&format!("time is up: ending the calls of result {id}"));
+            client.end_calls(id).await.map_err(Failure::infrastructure)?;
+            Ok(*last)
+        }
+        Err(error) => Err(Failure::infrastructure(error).hint(format!("the result goes on: ask the API for result {id}"))),
+    }
+}
+
+/// The report of runs that were started and not waited for.
+fn report_started(plan: &Plan, started: &Started) -> Report {
+    let runs = started.runs.iter().map(|run| RunReport { verdict: Verdict::Passed, ..run_report(run) }).collect();
+    let mut report = Report::new(plan.mode.name(), Some(started.name.clone()), "pending", plan.fail_under, runs);
+    report.result_id = Some(started.result_id.into());
+    report.verdict = Verdict::Passed;
+    report
+}
+
+fn report(plan: &Plan, state: &ResultState, calls: &[FinishedCall], ledger: &Ledger) -> Report {
+    let runs: Vec<_> = state
+        .runs
+        .iter()
+        .map(|run| TiedRun { id: run.id.to_string(), result_id: state.id.to_string(), executed_at: executed_at(run) })
+        .collect();
+    let ended = |call: &FinishedCall| call.began + chrono::Duration::from_std(call.outcome.duration).unwrap_or_default();
+    let tied: Vec<_> = calls.iter().map(|call| TiedCall { ids: &call.ids, began: call.began, ended: ended(call) }).collect();
+    let ties = tie(&runs, &tied);
+    let reports = state.runs.iter().zip(ties).map(|(run, tie)| match tie {
+        Some((call, by)) => tied_report(plan, state, run, &calls[call], by, ledger),
+        None => untied_report(run, calls.len()),
+    });
+    let mut report = Report::new(plan.mode.name(), state.name.clone(), state.status.as_str(), plan.fail_under, reports.collect());
+    report.result_id = Some(state.id.into());
+    report
+}
+
+fn executed_at(run: &RunState) -> Option<DateTime<Utc>> {
+    let text = run.raw.get("executed_at").or_else(|| run.raw.get("timestamp"))?.as_str()?;
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc))
+}
+
+/// What the API alone says of a run.
+fn run_report(run: &RunState) -> RunReport {
+    RunReport {
+        run_id: Some(run.id.into()),
+        scenario_id: run.scenario_id.map(Value::from),
+        scenario: run.scenario_name.clone().unwrap_or_else(|| format!("run {}", run.id)),
+        status: run.status.as_str().to_owned(),
+        success: run.success,
+        verdict: Verdict::Void,
+        failures: Vec::new(),
+        recording: None,
+        call_id: None,
+        tied_by: None,
+        end: None,
+        measures: None,
+    }
+}
+
+fn tied_report(plan: &Plan, state: &ResultState, run: &RunState, call: &FinishedCall, by: TiedBy, ledger: &Ledger) -> RunReport {
+    let of_api = run_report(run);
+    let of_call = report_call(call, &of_api.scenario, &plan.out, plan.thresholds);
+    let mut failures = of_call.failures;
+    let said = api_failures(run);
+    // What the door saw says more than the API's "failed"; both are told only where the door saw nothing wrong.
+    let explained = failures.iter().any(|failure| !failure.kind.is_void());
+    failures.extend(said.into_iter().filter(|failure| failure.kind.is_void() || !explained));
+    let mut ids = call.ids.clone();
+    ids.run_id = Some(run.id.to_string());
+    ids.result_id = Some(state.id.to_string());
+    ids.scenario = run.scenario_name.clone();
+    if let Some(folder) = &call.folder
+        && let Err(error) = ledger.tie_call(&ids, folder)
+    {
+        tracing::error!("{error}");
+    }
+    let tied_by = Some(by.name().to_owned());
+    let (recording, call_id, end, measures) = (of_call.recording, of_call.call_id, of_call.end, of_call.measures);
+    RunReport { failures, recording, call_id, tied_by, end, measures, ..of_api }.judged()
+}
+
+fn untied_report(run: &RunState, calls: usize) -> RunReport {
+    let mut failures = api_failures(run);
+    if failures.iter().all(|failure| failure.kind.is_void()) {
+        let detail = if calls == 0 {
+            "the API says that the run has ended, but no call reached the door: does its websocket_url lead here?".to_owned()
+        } else {
+            format!("{calls} calls reached the door; which of them is this run's cannot be told")
+        };
+        failures.push(RunFailure { kind: FailureKind::CallMissing, detail });
+    }
+    RunReport { failures, ..run_report(run) }.judged()
+}
+
+/// What the API says went wrong.
+fn api_failures(run: &RunState) -> Vec<RunFailure> {
+    let words = run.error_message.clone().or_else(|| run.call_ended_reason.clone());
+    let words = words.unwrap_or_else(|| "the API gives no reason".to_owned());
+    let mut failures = Vec::new();
+    let mut say = |kind: FailureKind, detail: String| failures.push(RunFailure { kind, detail });
+    match (&run.status, run.success) {
+        (Status::Completed, Some(true)) => {}
+        (Status::Completed, Some(false)) | (Status::Failed, _) => say(FailureKind::RunFailed, words),
+        (Status::Completed, None) => say(FailureKind::Infrastructure, "the API does not say whether the run passed".to_owned()),
+        (Status::Timeout, _) => say(FailureKind::RunTimeout, words),
+        (Status::Cancelled, _) => say(FailureKind::RunCancelled, words),
+        (other, _) => say(FailureKind::Infrastructure, format!("the run is still {}", other.as_str())),
+    }
+    let slip = run.raw.get("metadata").and_then(|metadata| metadata.get(PACING_SLIP_KEY)).and_then(Value::as_f64);
+    if let Some(slip) = slip.filter(|slip| *slip > VOID_SLIP_MS) {
+        say(FailureKind::PacingSlipped, format!("the caller was {slip:.0} ms late"));
+    }
+    failures
+}

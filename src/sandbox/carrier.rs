@@ -1,0 +1,220 @@
+//! Who carries a run out: the seam between the sandbox's API and the scripted caller.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// Carries runs out: for each it dials the run's address with a scripted caller and says how it went.
+pub trait Carrier: Send + Sync + 'static {
+    /// Carries one run out. When `cancel` fires the call is to be ended; a carrier that goes on for more than 10 s after that
+    /// is dropped.
+    fn carry(&self, order: RunOrder, cancel: CancelToken) -> BoxFuture<'static, RunOutcome>;
+}
+
+/// One run to be carried out.
+#[derive(Debug, Clone)]
+pub struct RunOrder {
+    /// The run's id.
+    pub run_id: u64,
+    /// The result that it belongs to.
+    pub result_id: u64,
+    /// The scenario's id: its place in the suite, from 1.
+    pub scenario_id: u64,
+    /// The scenario's key in the suite, where it has one.
+    pub scenario_key: Option<String>,
+    /// The scenario's name.
+    pub scenario_name: String,
+    /// Where to dial the agent: a `ws://` or `wss://` address.
+    pub websocket_url: String,
+    /// The agent's id as the start request has it.
+    pub agent_id: Option<u64>,
+    /// The personality that the start request puts in place of the scenario's own.
+    pub personality_id: Option<u64>,
+    /// The run's test profile, as the run's `test_profile_data` shows it.
+    pub test_profile: Option<TestProfile>,
+    /// The longest call.
+    pub max_duration: Option<Duration>,
+    /// To be told when the call is over and judging begins.
+    pub progress: Progress,
+}
+
+/// A run's test profile.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TestProfile {
+    /// Its id at the API; none for one that is written into the suite.
+    #[serde(default)]
+    pub id: Option<u64>,
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What it holds: the caller's variables, by name.
+    #[serde(default)]
+    pub information: BTreeMap<String, Value>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    /// The call took place.
+    Completed,
+    /// The infrastructure failed: for example nobody answered.
+    Failed,
+    /// Time ran out.
+    Timeout,
+    /// The user ended it.
+    Cancelled,
+}
+
+impl RunEnd {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Who said a line of the transcript, in Cekura's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Speaker {
+    /// The caller.
+    #[serde(rename = "Testing Agent")]
+    TestingAgent,
+    /// The agent under test.
+    #[serde(rename = "Main Agent")]
+    MainAgent,
+}
+
+/// A line of the transcript.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TranscriptLine {
+    /// Who said it.
+    pub role: Speaker,
+    /// What.
+    pub content: String,
+    /// When it began, in seconds from the call's start.
+    pub start_time: f64,
+    /// When it ended, in seconds from the call's start.
+    pub end_time: f64,
+}
+
+/// How a run went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunOutcome {
+    /// How it ended.
+    pub end: RunEnd,
+    /// Whether it passed. Counts only where the call took place.
+    pub success: bool,
+    /// Why no call took place, or why it is void.
+    pub error_message: Option<String>,
+    /// Why the call ended, in Cekura's words, for example `Testing agent-ended-call`.
+    pub call_ended_reason: Option<String>,
+    /// The call's length.
+    pub duration: Option<Duration>,
+    /// The caller's own id of the call.
+    pub provider_call_id: Option<String>,
+    /// Who said what.
+    pub transcript: Vec<TranscriptLine>,
+    /// Anything else, for the run's `metadata`.
+    pub metadata: serde_json::Map<String, Value>,
+}
+
+impl RunOutcome {
+    /// A call that took place.
+    #[must_use]
+    pub fn completed(success: bool) -> Self {
+        Self::bare(RunEnd::Completed, success)
+    }
+
+    /// No call, because the infrastructure failed.
+    #[must_use]
+    pub fn failed(error: impl fmt::Display) -> Self {
+        Self { error_message: Some(error.to_string()), ..Self::bare(RunEnd::Failed, false) }
+    }
+
+    /// Time ran out.
+    #[must_use]
+    pub fn timeout(error: impl fmt::Display) -> Self {
+        Self { error_message: Some(error.to_string()), ..Self::bare(RunEnd::Timeout, false) }
+    }
+
+    /// The user ended it.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self { call_ended_reason: Some("run-cancelled-by-user".into()), ..Self::bare(RunEnd::Cancelled, false) }
+    }
+
+    fn bare(end: RunEnd, success: bool) -> Self {
+        Self {
+            end,
+            success,
+            error_message: None,
+            call_ended_reason: None,
+            duration: None,
+            provider_call_id: None,
+            transcript: Vec::new(),
+            metadata: serde_json::Map::new(),
+        }
+    }
+}
+
+/// Tells a carrier that its call is to be ended.
+#[derive(Debug, Clone)]
+pub struct CancelToken(watch::Receiver<bool>);
+
+impl CancelToken {
+    /// A token and the switch that fires it. The token also fires when the switch is dropped.
+    #[must_use]
+    pub fn new() -> (CancelSwitch, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (CancelSwitch(sender), Self(receiver))
+    }
+
+    /// Whether the call is to be ended.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+
+    /// Waits until the call is to be ended. Safe to drop and to call again.
+    pub async fn cancelled(&self) {
+        // An error means that the switch is gone, which also means the end.
+        let _ = self.0.clone().wait_for(|fired| *fired).await;
+    }
+}
+
+/// Fires a [`CancelToken`].
+#[derive(Debug)]
+pub struct CancelSwitch(watch::Sender<bool>);
+
+impl CancelSwitch {
+    /// Fires the token. Again does nothing.
+    pub fn cancel(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Where a carrier tells how far its run is.
+#[derive(Debug, Clone)]
+pub struct Progress(watch::Sender<bool>);
+
+impl Progress {
+    /// A progress, and what sees it become true when judging begins.
+    #[must_use]
+    pub fn new() -> (Self, watch::Receiver<bool>) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), receiver)
+    }
+
+    /// The call is over; what it was like is being found out. The run's status becomes `evaluating`.
+    pub fn evaluating(&self) {
+        self.0.send_replace(true);
+    }
+}
