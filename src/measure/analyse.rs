@@ -19,7 +19,7 @@ const YIELD_MS: f64 = 2000.0;
 const FALSE_STOP_MS: f64 = 1000.0;
 
 const DETECTED: &str = "energy detector on the track, 1 ms grid (see `cargo run --release --example onset_truth`)";
-const DETECTED_ERROR: &str = "p95 within 10 ms at 20 dB SNR and better; soft consonants in noise are found up to 90 ms late";
+const DETECTED_ERROR: &str = "p95 within 10 ms at 20 dB SNR and better; at 10 dB the softest consonants are found up to 90 ms late";
 
 /// All numbers of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

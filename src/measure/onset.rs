@@ -6,8 +6,10 @@
 //!    is nobody's noise and does not count.
 //! 4. Speech is on where 10 ms are 8 dB above the floor for 30 of 40 ms, and off where they stay below 5 dB for the
 //!    shortest pause. It is at least 60 ms long and reaches -50 dBFS.
-//! 5. Each boundary is then placed to the millisecond: where 3 ms first (last) rise 4 dB above the floor.
+//! 5. Each boundary is then placed to the millisecond, as the change point between speech and the noise close by, on the track
+//!    whitened by the noise's own predictor: `edge.rs` says how. So a soft consonant that is no louder than the noise counts.
 
+use super::edge::EdgeTrack;
 use crate::audio::Rate;
 
 /// Power of full scale, in dB.
@@ -17,7 +19,6 @@ const ABSOLUTE_DB: f64 = -62.0;
 const REACHES_DB: f64 = -50.0;
 const ON_DB: f64 = 8.0;
 const OFF_DB: f64 = 5.0;
-const EDGE_DB: f64 = 4.0;
 const WINDOW_MS: usize = 10;
 const HOP_MS: usize = 5;
 const FLOOR_SPAN_MS: usize = 1500;
@@ -27,9 +28,6 @@ const CLEAN_FLOOR_DB: f64 = -56.0;
 const SHORTEST_MS: usize = 60;
 /// A pause shorter than this lies within speech, in ms.
 pub const SHORTEST_PAUSE_MS: usize = 200;
-/// How far a boundary may be moved when it is placed, in ms.
-const EDGE_REACH_MS: usize = 80;
-
 /// A stretch of speech, in milliseconds of the track.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stretch {
@@ -44,9 +42,13 @@ pub struct Stretch {
 pub struct OnsetDetector {
     per_ms: usize,
     filter: HighPass,
-    /// Power of each whole millisecond.
+    last: f64,
+    /// Of each whole millisecond: the mean square, and the mean product of neighbouring samples.
     powers: Vec<f32>,
-    sum: f64,
+    products: Vec<f32>,
+    sums: [f64; 2],
+    /// So far the millisecond holds nothing but zeros.
+    silent: bool,
     count: usize,
 }
 
@@ -55,18 +57,25 @@ impl OnsetDetector {
     #[must_use]
     pub fn new(rate: Rate) -> Self {
         let filter = HighPass::new(120.0, f64::from(rate.hz()));
-        Self { per_ms: rate.hz() as usize / 1000, filter, powers: Vec::new(), sum: 0.0, count: 0 }
+        let per_ms = rate.hz() as usize / 1000;
+        Self { per_ms, filter, last: 0.0, powers: Vec::new(), products: Vec::new(), sums: [0.0; 2], silent: true, count: 0 }
     }
 
     /// Takes the track's next samples.
     pub fn push(&mut self, samples: &[i16]) {
         for sample in samples {
             let value = self.filter.pass(f64::from(*sample));
-            self.sum += value * value;
+            self.sums[0] += value * value;
+            self.sums[1] += value * std::mem::replace(&mut self.last, value);
+            self.silent &= *sample == 0;
             self.count += 1;
             if self.count == self.per_ms {
-                self.powers.push((self.sum / self.per_ms as f64) as f32);
-                (self.sum, self.count) = (0.0, 0);
+                let [power, product] = std::mem::take(&mut self.sums).map(|sum| (sum / self.per_ms as f64) as f32);
+                // In digital silence the filter rings on; nobody speaks.
+                let silent = std::mem::replace(&mut self.silent, true);
+                self.powers.push(if silent { 0.0 } else { power });
+                self.products.push(if silent { 0.0 } else { product });
+                self.count = 0;
             }
         }
     }
@@ -75,9 +84,14 @@ impl OnsetDetector {
     #[must_use]
     pub fn finish(self) -> Vec<Stretch> {
         let levels = Levels::new(&self.powers);
-        let mut found = Vec::new();
-        for (start, end) in levels.stretches() {
-            let (start, end) = (levels.place_start(start), levels.place_end(end));
+        let rough = levels.stretches();
+        let mut found: Vec<Stretch> = Vec::new();
+        for (at, (start, end)) in rough.iter().enumerate() {
+            // Between two stretches each may reach half of the way.
+            let earliest = at.checked_sub(1).map_or(0, |before| (rough[before].1 + start) / 2);
+            let latest = rough.get(at + 1).map_or(self.powers.len(), |(next, _)| (end + next) / 2);
+            let track = EdgeTrack { powers: &self.powers, products: &self.products };
+            let (start, end) = (track.start(*start, earliest), track.end(*end, latest));
             if end >= start + SHORTEST_MS && levels.reaches(start, end) {
                 found.push(Stretch { start_ms: start as f64, end_ms: end as f64 });
             }
@@ -133,33 +147,6 @@ impl<'a> Levels<'a> {
         found
     }
 
-    /// Whether the 3 ms around `ms` stand out.
-    fn stands_out(&self, ms: usize) -> bool {
-        let part = &self.powers[ms.saturating_sub(1)..(ms + 2).min(self.powers.len())];
-        part.iter().sum::<f32>() / part.len() as f32 > self.floor(ms) * ratio(EDGE_DB)
-    }
-
-    fn place_start(&self, rough: usize) -> usize {
-        let (earliest, latest) = (rough.saturating_sub(EDGE_REACH_MS), (rough + WINDOW_MS + 5).min(self.powers.len()));
-        let mut start = rough;
-        while start + 1 < latest && !self.stands_out(start) {
-            start += 1;
-        }
-        while start > earliest && self.stands_out(start - 1) {
-            start -= 1;
-        }
-        start
-    }
-
-    fn place_end(&self, rough: usize) -> usize {
-        let mut end = rough.min(self.powers.len());
-        let earliest = rough.saturating_sub(EDGE_REACH_MS);
-        while end > earliest + 1 && !self.stands_out(end - 1) {
-            end -= 1;
-        }
-        end
-    }
-
     fn reaches(&self, start: usize, end: usize) -> bool {
         let (first, last) = (start / HOP_MS, (end / HOP_MS).min(self.hops.len()));
         self.hops[first..last].iter().any(|power| *power > power_of(REACHES_DB))
@@ -186,7 +173,7 @@ fn ratio(db: f64) -> f32 {
     10f64.powf(db / 10.0) as f32
 }
 
-fn power_of(dbfs: f64) -> f32 {
+pub(super) fn power_of(dbfs: f64) -> f32 {
     10f64.powf((dbfs + FULL_SCALE_DB) / 10.0) as f32
 }
 
