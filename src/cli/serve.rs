@@ -1,17 +1,18 @@
 //! `trunkline serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
 use super::call::parse_rate;
 use super::io::{runtime, say, until_interrupted};
-use super::outcome::measured;
+use super::outcome::report_call;
 use super::settings::{ConfigArgs, agent, chirp_door, out_folder};
 use crate::audio::Rate;
 use crate::call::Limits;
 use crate::error::{Exit, Failure};
+use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, FinishedCall, Happening, serve};
 use crate::transport::WayOut;
 use crate::transport::chirp::{Door, DoorError};
@@ -25,7 +26,9 @@ trunkline.toml:
   [agent]
   to = \"chirp://127.0.0.1:9000/\"
   [doors.chirp]
-  listen = \"127.0.0.1:8765\"")]
+  listen = \"127.0.0.1:8765\"
+
+When it is stopped it writes report.json and junit.xml of all its calls into the folder.")]
 pub struct Args {
     /// The agent: chirp://HOST:PORT/PATH, chirps://… or process:COMMAND [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
@@ -36,7 +39,7 @@ pub struct Args {
     /// Where the CHIRP door listens; port 0 takes a free one [default: 127.0.0.1:8765]
     #[arg(long)]
     listen: Option<SocketAddr>,
-    /// Folder for one folder a call
+    /// Folder for report.json, junit.xml and one folder a call
     #[arg(long, value_name = "DIR", env = "TRUNKLINE_OUT")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -55,18 +58,40 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let door = Door::open(door).await.map_err(closed_door)?;
         say(&format!("listening chirp {} ({scheme}://{}/) in front of {to}", door.address(), door.address()));
         let (sender, mut happenings) = mpsc::unbounded_channel();
-        let desk = Desk { agent: to, connect, out: Some(out), limits: Limits::default() };
+        let desk = Desk { agent: to, connect, out: Some(out.clone()), limits: Limits::default() };
         let serving = tokio::spawn(serve(door, desk, sender, until_interrupted()));
+        let mut runs = Vec::new();
         while let Some(happening) = happenings.recv().await {
             match happening {
                 Happening::Began(ids) => say(&format!("call {} began", ids.call_id)),
                 Happening::Event(..) => {}
-                Happening::Over(call) => tell(*call).await,
+                Happening::Over(call) => {
+                    let kept = out.clone();
+                    let told = tokio::task::spawn_blocking(move || tell(&call, &kept)).await;
+                    runs.push(told.map_err(|error| Failure::infrastructure(format!("measuring a call failed: {error}")))?);
+                }
             }
         }
         serving.await.map_err(|error| Failure::infrastructure(format!("the doors closed: {error}")))?;
+        write_report(runs, &out)?;
         Ok(Exit::Passed)
     })
+}
+
+/// The report of all calls; not in the place of another command's, which knows more of them.
+fn write_report(runs: Vec<RunReport>, out: &Path) -> Result<(), Failure> {
+    const MODE: &str = "serve";
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let there = std::fs::read(out.join(REPORT_JSON)).ok().and_then(|json| serde_json::from_slice::<Report>(&json).ok());
+    if there.is_some_and(|report| report.mode != MODE) {
+        say(&format!("{} is another command's report and stays", out.join(REPORT_JSON).display()));
+        return Ok(());
+    }
+    Report::new(MODE, None, "completed", 1.0, runs).write(out).map_err(Failure::infrastructure)?;
+    say(&format!("report: {}", out.join(REPORT_JSON).display()));
+    Ok(())
 }
 
 /// A door that does not open: exit code 2 when the configuration asks for it, else 3.
@@ -79,25 +104,20 @@ pub(super) fn closed_door(error: DoorError) -> Failure {
     }
 }
 
-async fn tell(call: FinishedCall) {
-    let end = &call.outcome.end;
-    let reason = serde_json::to_value(end.reason).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
-    let by = end.by.map_or("trunkline", crate::call::Side::name);
-    let mut line = format!("call {} ended by {by}: {reason}", call.ids.call_id);
-    if !end.detail.is_empty() {
-        line.push_str(&format!(" ({})", end.detail));
+/// Measures a call that is over and says how it went.
+fn tell(call: &FinishedCall, out: &Path) -> RunReport {
+    let ids = &call.ids;
+    let name = ids.scenario.clone().or_else(|| ids.scenario_id.as_ref().map(|id| format!("scenario {id}")));
+    let mut report = report_call(call, &name.unwrap_or_else(|| format!("call {}", ids.call_id)), out, Thresholds::default());
+    report.run_id = ids.run_id.clone().map(|id| id.parse::<u64>().map_or_else(|_| id.into(), Into::into));
+    let by = call.outcome.end.by.map_or("trunkline", crate::call::Side::name);
+    let mut line = format!("call {} ended by {by}: {}", ids.call_id, report.verdict.name());
+    for failure in &report.failures {
+        line.push_str(&format!("; {}: {}", failure.kind.name(), failure.detail));
     }
-    match (&call.outcome.recording, &call.folder) {
-        (Some(Ok(info)), Some(folder)) => {
-            let (kept, info) = (folder.clone(), info.clone());
-            let numbers = tokio::task::spawn_blocking(move || measured(&kept, &info)).await;
-            line.push_str(&format!("; {}", folder.display()));
-            if let Ok(Err(problem)) = numbers {
-                line.push_str(&format!("; cannot be measured: {problem}"));
-            }
-        }
-        (Some(Err(error)), _) => line.push_str(&format!("; not recorded: {error}")),
-        _ => {}
+    if let Some(folder) = &report.recording {
+        line.push_str(&format!("; {}", out.join(folder).display()));
     }
     say(&line);
+    report
 }

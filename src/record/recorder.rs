@@ -154,8 +154,11 @@ impl Recorder {
         }
         let mut files = shared.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut info = self.info;
-        files.caller.pad_to(now.in_track(info.caller.rate))?;
-        files.agent.pad_to(now.in_track(info.agent.rate))?;
+        // What was let go in the call's last moment plays a little longer than the call: both tracks end with it.
+        let end_of = |track: &TrackWriter, rate: Rate| SampleIndex::new(track.samples()).at(rate);
+        let last = now.max(end_of(&files.caller, info.caller.rate)).max(end_of(&files.agent, info.agent.rate));
+        files.caller.pad_to(last.in_track(info.caller.rate))?;
+        files.agent.pad_to(last.in_track(info.agent.rate))?;
         files.flush()?;
         (info.caller, info.agent) = (files.caller.info(), files.agent.info());
         info.end = Some(end);

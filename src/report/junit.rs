@@ -6,7 +6,8 @@ use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite}
 
 use super::{Report, RunReport, Verdict};
 
-/// The report as JUnit XML. A failed run is a `failure` with its kind as the type; a void one is an `error`.
+/// The report as JUnit XML. A failed run is a `failure` with its kind as the type; a void one is an `error`; one that was
+/// started and not waited for is `skipped`.
 #[must_use]
 pub fn junit(report: &Report) -> String {
     let name = clean(report.name.as_deref().unwrap_or("trunkline"));
@@ -22,6 +23,7 @@ pub fn junit(report: &Report) -> String {
 
 fn test_case(report: &Report, run: &RunReport, number: Option<usize>) -> TestCase {
     let status = match run.failures.first() {
+        None if run.verdict == Verdict::Pending => TestCaseStatus::skipped(),
         None => TestCaseStatus::success(),
         Some(first) => {
             let kind = if run.verdict == Verdict::Void { NonSuccessKind::Error } else { NonSuccessKind::Failure };

@@ -40,11 +40,11 @@ pub struct Report {
     pub run_ids: Vec<Value>,
     /// The result's status in Cekura's words; `completed` without an API.
     pub status: String,
-    /// Passed, failed or void.
+    /// Passed, failed, void or pending.
     pub verdict: Verdict,
     /// The share of runs, 0 to 1, that must pass.
     pub fail_under: f64,
-    /// How many runs there are, and how many of them passed, failed and are void.
+    /// How many runs there are, and how many of them passed, failed, are void and are pending.
     pub totals: Totals,
     /// Each run.
     pub runs: Vec<RunReport>,
@@ -61,6 +61,9 @@ pub struct Totals {
     pub failed: usize,
     /// Void: their numbers cannot be trusted.
     pub void: usize,
+    /// Started and not waited for.
+    #[serde(default)]
+    pub pending: usize,
 }
 
 /// One run: one scenario executed once.
@@ -76,7 +79,7 @@ pub struct RunReport {
     pub status: String,
     /// What the API says of it; without an API, whether nothing failed.
     pub success: Option<bool>,
-    /// Passed, failed or void.
+    /// Passed, failed, void or pending.
     pub verdict: Verdict,
     /// Why it did not pass.
     pub failures: Vec<Failure>,
@@ -106,13 +109,13 @@ impl RunReport {
 }
 
 impl Report {
-    /// A report of `runs`. The verdict is failed when fewer than `fail_under` of them passed for a reason of their own;
+    /// A report of `runs`. The verdict is pending while one of them is; failed when fewer than `fail_under` of them passed for a reason of their own;
     /// else void when one of them is void; else passed.
     #[must_use]
     pub fn new(mode: &str, name: Option<String>, status: &str, fail_under: f64, runs: Vec<RunReport>) -> Self {
         let count = |verdict: Verdict| runs.iter().filter(|run| run.verdict == verdict).count();
         let (passed, failed, void) = (count(Verdict::Passed), count(Verdict::Failed), count(Verdict::Void));
-        let totals = Totals { runs: runs.len(), passed, failed, void };
+        let totals = Totals { runs: runs.len(), passed, failed, void, pending: count(Verdict::Pending) };
         Self {
             version: 1,
             mode: mode.to_owned(),

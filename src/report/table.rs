@@ -45,8 +45,9 @@ pub fn table(report: &Report) -> String {
     }
     let totals = report.totals;
     let result = report.result_id.as_ref().map(|id| format!("result {id} {}: ", report.status)).unwrap_or_default();
+    let pending = if totals.pending > 0 { format!(", {} pending", totals.pending) } else { String::new() };
     out.push_str(&format!(
-        "{result}{} of {} passed, {} failed, {} void: {}\n",
+        "{result}{} of {} passed, {} failed, {} void{pending}: {}\n",
         totals.passed,
         totals.runs,
         totals.failed,

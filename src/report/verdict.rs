@@ -20,6 +20,8 @@ pub enum Verdict {
     Failed,
     /// The infrastructure failed: the run says nothing about the agent.
     Void,
+    /// Started and not waited for: nothing is known yet.
+    Pending,
 }
 
 impl Verdict {
@@ -37,7 +39,9 @@ impl Verdict {
     pub(super) fn of_totals(totals: Totals, fail_under: f64) -> Self {
         let judged = totals.passed + totals.failed;
         let share = totals.passed as f64 / judged.max(1) as f64;
-        if totals.failed > 0 && share < fail_under {
+        if totals.pending > 0 {
+            Self::Pending
+        } else if totals.failed > 0 && share < fail_under {
             Self::Failed
         } else if totals.void > 0 || totals.runs == 0 {
             Self::Void
@@ -46,23 +50,24 @@ impl Verdict {
         }
     }
 
-    /// The exit code: 0 passed, 1 failed, 3 void.
+    /// The exit code: 0 passed (and started, where nobody waits), 1 failed, 3 void.
     #[must_use]
     pub fn exit(self) -> Exit {
         match self {
-            Self::Passed => Exit::Passed,
+            Self::Passed | Self::Pending => Exit::Passed,
             Self::Failed => Exit::Failed,
             Self::Void => Exit::Infrastructure,
         }
     }
 
-    /// `passed`, `failed` or `void`.
+    /// `passed`, `failed`, `void` or `pending`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Void => "void",
+            Self::Pending => "pending",
         }
     }
 }

@@ -14,7 +14,7 @@ use super::super::serve::closed_door;
 use super::super::settings::shown;
 use crate::call::{CallEnd, CallIds, CallOutcome, EndReason};
 use crate::error::Failure;
-use crate::record::{CALL_JSON, CallInfo};
+use crate::record::{CALL_JSON, CallInfo, RecordError};
 use crate::serve::{Desk, FinishedCall, Happening, serve};
 use crate::transport::chirp::{Door, DoorConfig, DoorError};
 
@@ -46,12 +46,13 @@ struct Seen {
 
 impl Calls {
     /// Opens the door, unless a `serve` has.
-    pub(super) async fn open(config: DoorConfig, desk: Desk, progress: &Progress) -> Result<Self, Failure> {
+    pub(super) async fn open(config: DoorConfig, desk: Desk, out: &Path, progress: &Progress) -> Result<Self, Failure> {
         let listen = config.listen;
         let door = match Door::open(config).await {
             Ok(door) => door,
             Err(DoorError::Listen { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
-                progress.line(&format!("the door at {listen} is open already: a serve runs, and takes the calls"));
+                let line = "is open already: a serve runs and takes the calls; its recordings are looked for in";
+                progress.line(&format!("the door at {listen} {line} {}", out.display()));
                 return Ok(Self::Beside(listen));
             }
             Err(error) => return Err(closed_door(error)),
@@ -81,12 +82,13 @@ impl Calls {
     /// Waits for the calls that still go on, closes the door and gives all calls since `since`.
     pub(super) async fn close(self, out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
         match self {
-            Self::Beside(_) => recorded_since(out, since),
+            Self::Beside(_) => {
+                let all_over = || recorded_since(out, since).iter().all(|call| matches!(call.outcome.recording, Some(Ok(_))));
+                wait_for_last_calls(all_over).await;
+                recorded_since(out, since)
+            }
             Self::Door(door) => {
-                let until = tokio::time::Instant::now() + LAST_CALLS;
-                while lock(&door.seen).under_way > 0 && tokio::time::Instant::now() < until {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+                wait_for_last_calls(|| lock(&door.seen).under_way == 0).await;
                 // The receiver is there as long as the door serves.
                 let _ = door.stop.send(());
                 drop(door.serving.await);
@@ -94,6 +96,13 @@ impl Calls {
                 std::mem::take(&mut lock(&door.seen).over)
             }
         }
+    }
+}
+
+async fn wait_for_last_calls(all_over: impl Fn() -> bool) {
+    let until = tokio::time::Instant::now() + LAST_CALLS;
+    while !all_over() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -139,11 +148,15 @@ fn recorded_since(out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
 }
 
 fn from_folder(folder: std::path::PathBuf, info: CallInfo) -> FinishedCall {
-    let unended = CallEnd { by: None, reason: EndReason::Cancelled, detail: "the recording has no end".to_owned() };
+    const NO_END: &str = "the recording has no end";
+    let unended = CallEnd { by: None, reason: EndReason::Cancelled, detail: NO_END.to_owned() };
     let duration = Duration::try_from_secs_f64(info.duration_ms.unwrap_or_default() / 1000.0).unwrap_or_default();
     let ids: CallIds = info.ids.clone();
     let end = info.end.clone().unwrap_or(unended);
     let began = info.started_at;
-    let outcome = CallOutcome { end, duration, recording: Some(Ok(info)) };
+    let no_end = RecordError::Malformed { path: folder.join(CALL_JSON), problem: NO_END.to_owned() };
+    // The end and the duration are written together, when all the files are there.
+    let recording = if info.duration_ms.is_some() { Ok(info) } else { Err(no_end) };
+    let outcome = CallOutcome { end, duration, recording: Some(recording) };
     FinishedCall { ids, began, folder: Some(folder), outcome, unreachable: None }
 }

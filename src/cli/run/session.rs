@@ -70,7 +70,7 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
     }
     let since = Utc::now();
     let calls = match plan.desk.take() {
-        Some(desk) => Some(Calls::open(plan.door.clone(), desk, &progress).await?),
+        Some(desk) => Some(Calls::open(plan.door.clone(), desk, &plan.out, &progress).await?),
         None => None,
     };
     let (client, sandbox) = match &plan.place {
@@ -182,10 +182,11 @@ async fn follow_to_end(client: &Client, started: &Started, plan: &Plan, progress
 
 /// The report of runs that were started and not waited for.
 fn report_started(plan: &Plan, started: &Started) -> Report {
-    let runs = started.runs.iter().map(|run| RunReport { verdict: Verdict::Passed, ..run_report(run) }).collect();
+    let runs = started.runs.iter().map(|run| RunReport { verdict: Verdict::Pending, ..run_report(run) }).collect();
     let mut report = Report::new(plan.mode.name(), Some(started.name.clone()), "pending", plan.fail_under, runs);
     report.result_id = Some(started.result_id.into());
-    report.verdict = Verdict::Passed;
+    // The answer to a lost start may list no runs.
+    report.verdict = Verdict::Pending;
     report
 }
 
