@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{call_folder, events, path, python_agent, python_caller, run, serve, suite, wav};
+use common::{call_folder, events, path, python_agent, python_caller, python_caller_that_stays, run, serve, suite, wav};
 use serde_json::Value;
 
 /// Calls a Python agent with a one-line script; gives the report, the agent's summary and the call's folder.
@@ -184,23 +184,20 @@ fn limits_close_with_1008_and_no_other_call_notices() {
     let config = "[doors.chirp]\nmax_calls = 2\nidle_s = 2\nmax_message = 100000\n";
     let (_serve, door) = serve(&agent, out.path(), config);
     let url = format!("ws://{door}/");
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| python_caller(&url, &["--mode", "talk", "--seconds", "6"]));
-        let huge = python_caller(&url, &["--mode", "huge", "--seconds", "5"]);
-        assert_eq!(huge["close_code"], 1008, "{huge}");
-        assert!(huge["close_reason"].as_str().unwrap().contains("100000"));
-        let idle = python_caller(&url, &["--mode", "idle"]);
-        assert_eq!((&idle["close_code"], &idle["close_reason"]), (&1008.into(), &"nothing came for 2 s".into()));
-        let held = scope.spawn(|| python_caller(&url, &["--mode", "hold", "--seconds", "3"]));
-        let refused = common::until("the second place to be taken", || {
-            let got = python_caller(&url, &["--mode", "hold", "--seconds", "0.2"]);
-            (got["close_code"] == 1008).then_some(got)
-        });
-        assert_eq!(refused["close_reason"], "all 2 calls are taken");
-        assert_eq!(held.join().unwrap()["close_code"], 1000);
-        let other = other.join().unwrap();
-        assert_eq!((&other["close_code"], other["errors"].as_array().unwrap().len()), (&1000.into(), 0));
-    });
+    let mut other = python_caller_that_stays(&url);
+    let huge = python_caller(&url, &["--mode", "huge", "--seconds", "5"]);
+    assert_eq!(huge["close_code"], 1008, "{huge}");
+    assert!(huge["close_reason"].as_str().unwrap().contains("100000"));
+    let idle = python_caller(&url, &["--mode", "idle"]);
+    assert_eq!((&idle["close_code"], &idle["close_reason"]), (&1008.into(), &"nothing came for 2 s".into()));
+    let mut second = python_caller_that_stays(&url);
+    let refused = python_caller(&url, &["--mode", "hold", "--seconds", "5"]);
+    assert_eq!((&refused["close_code"], &refused["close_reason"]), (&1008.into(), &"all 2 calls are taken".into()));
+    for caller in [&mut other, &mut second] {
+        caller.tell();
+        let got = caller.json("its summary");
+        assert_eq!((&got["close_code"], &got["errors"]), (&1000.into(), &serde_json::json!([])), "it noticed nothing");
+    }
 }
 
 #[test]

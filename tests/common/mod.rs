@@ -53,6 +53,18 @@ impl Running {
         Self { child, lines: read_lines(stdout) }
     }
 
+    /// Starts a process that goes on until its stdin is closed; its stdout is read line by line.
+    pub fn until_told(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the process starts");
+        let stdout = child.stdout.take().expect("a pipe");
+        Self { child, lines: read_lines(stdout) }
+    }
+
+    /// Closes its stdin.
+    pub fn tell(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Starts a process; its stderr is read line by line.
     pub fn stderr_of(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -138,6 +150,13 @@ pub fn python_caller(url: &str, arguments: &[&str]) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("no summary: {text}{errors}"))
+}
+
+/// An independent CHIRP caller in Python that has been connected, and stays until it is told.
+pub fn python_caller_that_stays(url: &str) -> Running {
+    let caller = Running::until_told(python("chirp_client.py", &[url, "--mode", "stay"]));
+    assert_eq!(caller.json("that it is connected")["connected"], true);
+    caller
 }
 
 /// `trunkline serve` in front of `to`, recording into `out`, and its door's address.

@@ -9,6 +9,7 @@ import base64
 import json
 import math
 import struct
+import sys
 import time
 import uuid
 
@@ -106,6 +107,14 @@ class Caller:
     async def vanish(self, ws, args):
         await self.play(ws, bytes(FRAME * 25))
         ws.transport.abort()
+
+    async def stay(self, ws, args):
+        """Says that it is connected, and stays on the line until its stdin is closed."""
+        print(json.dumps({"connected": True}), flush=True)
+        closed = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        while not closed.done():
+            await self.play(ws, bytes(FRAME))
+            await asyncio.sleep(0.02)
 
     async def hold(self, ws, args):
         """Stays on the line until it is closed, or for so long."""

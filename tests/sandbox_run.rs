@@ -1,0 +1,343 @@
+//! The sandbox as its users meet it: through HTTP, through Cekura's own package (`cekura` 1.6.7), through `trunkline run`.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use common::{Running, built_in_agent, path, serve, suite, trunkline, until};
+use serde_json::{Value, json};
+
+const SCENARIO: [&str; 2] = ["", "Thank you, goodbye. <endcall/>"];
+
+/// A sandbox with one short scenario, and its URL.
+fn sandbox(folder: &Path, more: &[&str], key: Option<&str>) -> (Running, String) {
+    let suite = suite(folder, &SCENARIO);
+    let data = folder.join("data");
+    let mut arguments = vec!["sandbox", "--listen", "127.0.0.1:0", "--data", path(&data), "--suite", path(&suite)];
+    arguments.extend(more);
+    let mut command = trunkline(&arguments);
+    if let Some(key) = key {
+        command.env("CEKURA_API_KEY", key);
+    }
+    let running = Running::stderr_of(command);
+    let url = running.wait_for("its address", |line| line.strip_prefix("sandbox ")?.split(' ').next().map(str::to_owned));
+    (running, url)
+}
+
+/// A plain HTTP/1.1 request, so that nothing of ours stands between: status and JSON body.
+fn http(method: &str, url: &str, path: &str, key: Option<&str>, body: Option<&str>) -> (u16, Value) {
+    let host = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).expect("the sandbox listens");
+    let key = key.map(|key| format!("X-CEKURA-API-KEY: {key}\r\n")).unwrap_or_default();
+    let kind =
+        if body.is_some_and(|body| body.starts_with('{')) { "application/json" } else { "application/x-www-form-urlencoded" };
+    let body = body.unwrap_or_default();
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
+    );
+    write!(stream, "{head}{key}\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer with a head");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+fn start(url: &str, body: &Value) -> (u16, Value) {
+    http("POST", url, "/test_framework/v1/scenarios/run_scenarios_chirp/", None, Some(&body.to_string()))
+}
+
+fn finished(url: &str, id: &Value) -> Value {
+    until("the result's end", || {
+        let (_, result) = http("GET", url, &format!("/test_framework/v1/results/{id}/"), None, None);
+        ["completed", "failed", "timeout", "cancelled"].contains(&result["status"].as_str()?).then_some(result)
+    })
+}
+
+#[test]
+fn a_start_is_answered_with_its_result_and_its_runs_which_are_carried_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let (_sandbox, url) = sandbox(folder.path(), &[], None);
+    let agent = agent.replace("chirp:", "ws:");
+    let (status, started) =
+        start(&url, &json!({"agent_id": 7, "scenarios": [1], "frequency": 2, "websocket_url": agent, "name": "two"}));
+    assert_eq!(status, 200, "{started}");
+    assert_eq!((&started["agent"], &started["name"], started["runs"].as_array().unwrap().len()), (&7.into(), &"two".into(), 2));
+    assert_eq!(started["runs"][0]["scenario_name"], "Test");
+    let id = &started["id"];
+    assert_ne!(id, &started["runs"][0]["id"], "a result is not a run");
+    let result = finished(&url, id);
+    assert_eq!(result["status"], "completed");
+    assert_eq!(
+        (&result["total_runs_count"], &result["success_runs_count"], &result["success_rate"]),
+        (&2.into(), &2.into(), &100.0.into())
+    );
+    let run_id = started["runs"][0]["id"].to_string();
+    let run = &result["runs"][&run_id];
+    assert_eq!((&run["status"], &run["success"]), (&"completed".into(), &true.into()));
+    let roles: Vec<_> = run["transcript_object"].as_array().unwrap().iter().map(|line| line["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["Main Agent", "Testing Agent"]);
+    for family in ["v1/runs", "v1/runs-external", "v2/runs"] {
+        for slash in ["", "/"] {
+            let (status, run) = http("GET", &url, &format!("/test_framework/{family}/{run_id}{slash}"), None, None);
+            assert_eq!((status, run["id"].to_string()), (200, run_id.clone()));
+        }
+    }
+    let (_, list) = http("GET", &url, &format!("/test_framework/v1/runs/?result_id={id}&page_size=1"), None, None);
+    assert_eq!((&list["count"], list["results"].as_array().unwrap().len()), (&2.into(), 1));
+    assert!(list["next"].as_str().unwrap().contains("page=2") && list["previous"].is_null());
+    let (_, bulk) = http("GET", &url, &format!("/test_framework/v1/runs/bulk/?run_ids={run_id}"), None, None);
+    assert_eq!(bulk.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn wrong_requests_get_the_apis_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_sandbox, url) = sandbox(folder.path(), &[], None);
+    let (status, error) = start(&url, &json!({"agent_id": 1, "scenarios": [1]}));
+    assert_eq!(status, 400);
+    assert!(error["websocket_url"][0].as_str().unwrap().contains("does not have a websocket endpoint"));
+    let (status, error) = start(&url, &json!({"agent_id": 1, "scenarios": [9], "websocket_url": "ws://127.0.0.1:1/"}));
+    assert_eq!((status, &error["scenarios"][0]), (400, &"Invalid scenario IDs or scenarios not found".into()));
+    let (status, _) = start(&url, &json!({"scenarios": [1], "frequency": 0, "websocket_url": "ws://127.0.0.1:1/"}));
+    assert_eq!(status, 400);
+    let path = "/test_framework/v1/scenarios/run_scenarios_chirp/";
+    let (status, error) = http("POST", &url, path, None, Some("{broken"));
+    assert!(status == 400 && error["detail"].as_str().unwrap().starts_with("JSON parse error"));
+    assert_eq!(http("GET", &url, path, None, None).0, 405);
+    assert_eq!(http("GET", &url, "/test_framework/v1/results/99/", None, None), (404, json!({"detail": "Not found."})));
+    assert_eq!(http("GET", &url, "/test_framework/v1/runs/bulk/?run_ids=a", None, None).0, 400);
+    assert_eq!(http("GET", &url, "/nothing", None, None).0, 404);
+}
+
+#[test]
+fn a_key_is_asked_for_where_one_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_sandbox, url) = sandbox(folder.path(), &[], Some("right"));
+    let results = "/test_framework/v1/results/";
+    assert_eq!(http("GET", &url, results, None, None).0, 401);
+    assert_eq!(http("GET", &url, results, Some("wrong"), None).0, 401);
+    assert_eq!(http("GET", &url, results, Some("right"), None).0, 200);
+}
+
+#[test]
+fn calls_can_be_ended_and_a_form_starts_runs_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("echo");
+    let (_sandbox, url) = sandbox(folder.path(), &[], None);
+    let body = format!("agent_id=1&scenarios=1&concurrency_limit=1&frequency=3&websocket_url={}", agent.replace("chirp:", "ws:"));
+    let (status, started) = http("POST", &url, "/test_framework/v1/scenarios/run_scenarios_chirp", None, Some(&body));
+    assert_eq!(status, 200, "{started}");
+    let id = &started["id"];
+    until("the first call", || {
+        let (_, result) = http("GET", &url, &format!("/test_framework/v2/results/{id}/"), None, None);
+        let statuses: Vec<_> = result["runs"].as_object().unwrap().values().map(|run| run["status"].clone()).collect();
+        (statuses.contains(&"in_progress".into()) && statuses.contains(&"in_queue".into())).then_some(())
+    });
+    assert_eq!(http("POST", &url, &format!("/test_framework/v1/results/{id}/end_calls/"), None, None), (200, json!({})));
+    let result = finished(&url, id);
+    assert_eq!(result["status"], "cancelled");
+    assert_eq!((&result["success_runs_count"], &result["failed_runs_count"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn what_happened_is_remembered_and_a_run_under_way_at_a_crash_has_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("echo");
+    let (mut first, url) = sandbox(folder.path(), &[], None);
+    let (_, started) = start(&url, &json!({"agent_id": 1, "scenarios": [1], "websocket_url": agent.replace("chirp:", "ws:")}));
+    let id = started["id"].clone();
+    until("the call", || {
+        let (_, result) = http("GET", &url, &format!("/test_framework/v1/results/{id}/"), None, None);
+        (result["status"] == "in_progress").then_some(())
+    });
+    first.kill_9();
+    let (_second, url) = sandbox(folder.path(), &[], None);
+    let (_, result) = http("GET", &url, &format!("/test_framework/v1/results/{id}/"), None, None);
+    assert_eq!(result["status"], "failed");
+    let run = result["runs"].as_object().unwrap().values().next().unwrap();
+    assert!(run["error_message"].as_str().unwrap().contains("stopped"));
+}
+
+#[test]
+fn cekuras_own_package_starts_and_follows_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let (_serve, door) = serve(&agent, &folder.path().join("calls"), "");
+    let (_sandbox, url) = sandbox(folder.path(), &[], Some("package-key"));
+    let cekura = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pyenv/bin/cekura");
+    assert!(cekura.exists(), "the cekura package is missing: run scripts/python-env (scripts/test does)");
+    let cekura = |arguments: &[&str], key: &str| {
+        let mut command = Command::new(&cekura);
+        command.args(arguments).env("CEKURA_API_URL", &url).env("CEKURA_API_KEY", key).env("HOME", folder.path());
+        command.output().expect("the cekura command starts")
+    };
+    let body = json!({"agent_id": 1, "scenarios": [1], "websocket_url": format!("ws://{door}/")}).to_string();
+    let refused = cekura(&["scenarios", "run-chirp", "--json", &body], "wrong-key");
+    assert!(!refused.status.success(), "a wrong key is refused");
+    let output = cekura(&["scenarios", "run-chirp", "--json", &body], "package-key");
+    let started: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)));
+    let id = started["id"].to_string();
+    let result = until("the result's end", || {
+        let output = cekura(&["results", "get", &id, "--format", "json"], "package-key");
+        let result: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)));
+        (result["status"] == "completed").then_some(result)
+    });
+    assert_eq!(result["success_runs_count"], 1, "{result}");
+    let run_id = started["runs"][0]["id"].to_string();
+    let recorded = until("the recording", || {
+        let call = common::call_folder(&folder.path().join("calls")).join("call.json");
+        let call: Value = serde_json::from_slice(&std::fs::read(call).ok()?).ok()?;
+        call["duration_ms"].is_number().then_some(call)
+    });
+    assert_eq!(recorded["run_id"].as_str(), Some(run_id.as_str()), "the recording knows its run");
+}
+
+/// Writes a payload and runs it in a sandbox of its own.
+fn run_in_sandbox(folder: &Path, agent: &str, payload: &Value, more: &[&str]) -> (i32, Value, String) {
+    let suite = suite(folder, &SCENARIO);
+    let file = folder.join("run.json");
+    std::fs::write(&file, payload.to_string()).unwrap();
+    let out = folder.join("out");
+    let mut arguments = vec!["run", "chirp", "--from-file", path(&file), "--sandbox", "--suite", path(&suite), "--to", agent];
+    arguments.extend(["--out", path(&out), "--format", "json"]);
+    arguments.extend(more);
+    let output = trunkline(&arguments).env("TRUNKLINE_LEDGER", folder.join("ledger.sqlite")).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code().unwrap(), report, errors)
+}
+
+#[test]
+fn run_reports_ids_status_recording_and_measures_of_each_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let payload = json!({"agent_id": 1, "scenarios": [1], "frequency": 2});
+    let (code, report, errors) = run_in_sandbox(folder.path(), &agent, &payload, &[]);
+    assert_eq!(code, 0, "{errors}{report}");
+    assert_eq!((&report["mode"], &report["status"], &report["verdict"]), (&"chirp".into(), &"completed".into(), &"passed".into()));
+    assert!(report["result_id"].is_number() && report["run_ids"].as_array().unwrap().len() == 2);
+    let out = folder.path().join("out");
+    for run in report["runs"].as_array().unwrap() {
+        assert_eq!((&run["status"], &run["success"], &run["tied_by"]), (&"completed".into(), &true.into(), &"header".into()));
+        let recording = out.join(run["recording"].as_str().unwrap());
+        let call: Value = serde_json::from_slice(&std::fs::read(recording.join("call.json")).unwrap()).unwrap();
+        assert_eq!(call["run_id"].as_str().unwrap(), run["run_id"].to_string(), "the recording is this run's");
+        // What the report says is what the files say.
+        let again = common::run(&["measure", path(&recording), "--format", "json"]);
+        let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+        assert_eq!(again["response_latency"], run["measures"]["response_latency"]);
+    }
+    let written: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(written, report);
+    let junit = std::fs::read_to_string(out.join("junit.xml")).unwrap();
+    assert_eq!(junit.matches("<testcase").count(), 2);
+    assert!(!junit.contains("<failure") && !junit.contains("<error"));
+}
+
+#[test]
+fn a_run_that_fails_is_told_from_one_that_never_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, port) = common::python_agent("refuse", &[]);
+    let payload = json!({"agent_id": 1, "scenarios": [1]});
+    let (code, report, _) = run_in_sandbox(folder.path(), &format!("chirp://127.0.0.1:{port}/"), &payload, &[]);
+    assert_eq!((code, &report["verdict"]), (1, &"failed".into()), "{report}");
+    // The payload leads elsewhere: the run ends there, and no call comes here.
+    let folder = tempfile::tempdir().unwrap();
+    let (_elsewhere, other) = built_in_agent("scripted");
+    let payload = json!({"agent_id": 1, "scenarios": [1], "websocket_url": other.replace("chirp:", "ws:")});
+    let listen = folder.path().join("trunkline.toml");
+    std::fs::write(&listen, "[doors.chirp]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    let (code, report, _) = run_in_sandbox(folder.path(), "chirp://127.0.0.1:1/", &payload, &["--config", path(&listen)]);
+    assert_eq!((code, &report["runs"][0]["failures"][0]["kind"]), (3, &"call_missing".into()), "{report}");
+}
+
+#[test]
+fn a_payload_that_does_not_fit_is_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let payload = json!({"agent": 1, "scenarios": [{"scenario": 1}], "freq": 2});
+    let (code, report, errors) = run_in_sandbox(folder.path(), "chirp://127.0.0.1:1/", &payload, &[]);
+    assert_eq!((code, report), (2, Value::Null));
+    for part in ["$.agent", "agent_id", "$.scenarios[0]", "$.freq", "frequency"] {
+        assert!(errors.contains(part), "{errors}");
+    }
+    assert!(!folder.path().join("ledger.sqlite").exists());
+}
+
+#[test]
+fn a_start_that_is_not_answered_is_never_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    std::fs::write(&file, json!({"agent_id": 1, "scenarios": [1], "name": "once"}).to_string()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // Takes the POST and hangs up without an answer; later knows the result by its name.
+    let api = std::thread::spawn(move || {
+        let (mut posts, mut name) = (0, String::new());
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (head, body) = read_request(&mut stream);
+            if head.starts_with("POST") {
+                posts += 1;
+                name = serde_json::from_str::<Value>(&body).unwrap()["name"].as_str().unwrap().to_owned();
+                continue;
+            }
+            let row = json!({"id": 77, "name": name, "status": "pending", "runs": [{"id": 5, "status": "pending", "scenario_name": "S"}]});
+            let listed = head.contains("search=");
+            let body = if listed { json!({"count": 1, "next": null, "previous": null, "results": [row]}) } else { row };
+            let body = body.to_string();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+            if !listed {
+                return (posts, name);
+            }
+        }
+        (posts, name)
+    });
+    let ledger = folder.path().join("ledger.sqlite");
+    let output = trunkline(&["run", "chirp", "--from-file", path(&file), "--out", path(folder.path()), "--format", "json"])
+        .env("CEKURA_API_URL", &url)
+        .env("CEKURA_API_KEY", "key-that-is-not-shown")
+        .env("TRUNKLINE_LEDGER", &ledger)
+        .output()
+        .unwrap();
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let (posts, name) = api.join().unwrap();
+    assert_eq!(posts, 1, "one POST, whatever happened to its answer");
+    assert!(name.starts_with("once") && name.len() > "once".len(), "the name is unique: {name}");
+    assert_eq!((&report["result_id"], &report["run_ids"]), (&77.into(), &json!([5])));
+    let kept = trunkline::ledger::Ledger::open(&ledger).unwrap().list(10).unwrap();
+    assert_eq!((kept.len(), kept[0].result_id, kept[0].name.as_str()), (1, Some(77), name.as_str()));
+    let all = [output.stdout, output.stderr].concat();
+    assert!(!String::from_utf8_lossy(&all).contains("key-that-is-not-shown"));
+}
+
+fn read_request(stream: &mut TcpStream) -> (String, String) {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let read = stream.read(&mut piece).unwrap();
+        bytes.extend_from_slice(&piece[..read]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.to_lowercase();
+            let length =
+                length.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok()).unwrap_or(0);
+            if body.len() >= length || read == 0 {
+                return (head.to_owned(), body.to_owned());
+            }
+        }
+    }
+}
