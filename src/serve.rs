@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::audio::Rate;
 use crate::call::{Call, CallControl, CallEnd, CallIds, CallOutcome, EndReason, Leg, LegEvent, Limits, LoggedEvent, Side};
 use crate::record::{CallInfo, RecordError, Recorder, TrackInfo};
 use crate::transport::chirp::{Arrival, Door};
@@ -81,13 +82,19 @@ async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSend
     let began = Utc::now();
     // Nobody may be left to hear what happens: then nobody misses it.
     drop(happenings.send(Happening::Began(ids.clone())));
-    let connected = leg.wait_for(desk.agent.connect(&desk.connect, &ids)).await;
-    let finished = match connected {
-        Ok(Ok(agent)) => {
+    let caller = PartyInfo::of(&leg);
+    let ready = leg.wait_for(async {
+        let agent = desk.agent.connect(&desk.connect, &ids).await?;
+        let recording = Recording::begin(desk.out.as_deref(), &ids, caller, PartyInfo::of(&*agent)).await;
+        Ok::<_, ConnectError>((agent, recording))
+    });
+    let ready = ready.await;
+    let finished = match ready {
+        Ok(Ok((agent, recording))) => {
             let (sender, told) = (happenings.clone(), ids.clone());
             let observe = move |event: &LoggedEvent| drop(sender.send(Happening::Event(told.clone(), event.clone())));
-            let conversation = Conversation { caller: Box::new(leg), agent, ids: ids.clone(), began };
-            conversation.carry_out(desk.out.as_deref(), desk.limits, control, Box::new(observe)).await
+            let conversation = Conversation { caller: Box::new(leg), agent, ids: ids.clone(), began, recording };
+            conversation.carry_out(desk.limits, control, Box::new(observe)).await
         }
         Ok(Err(error)) => {
             leg.fail("the agent cannot be reached");
@@ -142,6 +149,54 @@ impl FinishedCall {
     }
 }
 
+/// What a recording must know of a party.
+#[derive(Debug)]
+pub struct PartyInfo {
+    rate: Rate,
+    via: String,
+}
+
+impl PartyInfo {
+    /// Of this leg.
+    #[must_use]
+    pub fn of(leg: &dyn Leg) -> Self {
+        Self { rate: leg.rate(), via: leg.via() }
+    }
+}
+
+/// A call's folder and what writes into it; or why there is nothing that does.
+#[derive(Debug)]
+pub struct Recording {
+    folder: Option<PathBuf>,
+    recorder: Option<Result<Recorder, RecordError>>,
+}
+
+impl Recording {
+    /// Makes the call's folder, named by its id, below `out`; without one nothing is recorded. Off the runtime's threads: a
+    /// slow disk holds up no other call.
+    pub async fn begin(out: Option<&Path>, ids: &CallIds, caller: PartyInfo, agent: PartyInfo) -> Self {
+        let Some(folder) = out.map(|out| out.join(&ids.call_id)) else { return Self { folder: None, recorder: None } };
+        let track = |rate: Rate| TrackInfo { rate, samples: 0, parts: Vec::new() };
+        let info = CallInfo {
+            version: 1,
+            ids: ids.clone(),
+            started_at: Utc::now(),
+            caller: track(caller.rate),
+            agent: track(agent.rate),
+            caller_via: caller.via,
+            agent_via: agent.via,
+            stereo: None,
+            duration_ms: None,
+            end: None,
+            repaired: false,
+        };
+        let place = folder.clone();
+        let work = tokio::task::spawn_blocking(move || Recorder::begin(&place, info));
+        let recorder = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        Self { folder: Some(folder), recorder: Some(recorder) }
+    }
+}
+
 /// Two legs about to talk.
 pub struct Conversation {
     /// The caller.
@@ -150,23 +205,17 @@ pub struct Conversation {
     pub agent: Box<dyn Leg>,
     /// Which call.
     pub ids: CallIds,
-    /// When it begins.
+    /// When it came in or was placed.
     pub began: DateTime<Utc>,
+    /// Its recording.
+    pub recording: Recording,
 }
 
 impl Conversation {
-    /// Carries the call out, recorded below `out` in a folder named by the call's id.
-    pub async fn carry_out(
-        self,
-        out: Option<&Path>,
-        limits: Limits,
-        control: CallControl,
-        observer: crate::call::Observer,
-    ) -> FinishedCall {
-        let Self { caller, agent, ids, began } = self;
-        let folder = out.map(|out| out.join(&ids.call_id));
+    /// Carries the call out.
+    pub async fn carry_out(self, limits: Limits, control: CallControl, observer: crate::call::Observer) -> FinishedCall {
+        let Self { caller, agent, ids, began, recording: Recording { folder, recorder } } = self;
         let started = Instant::now();
-        let recorder = folder.as_deref().map(|folder| record(folder, &ids, began, &*caller, &*agent));
         let (recorder, failure) = match recorder.transpose() {
             Ok(recorder) => (recorder, None),
             Err(error) => (None, Some(error)),
@@ -185,24 +234,6 @@ impl Conversation {
         let recording = failure.map(Err).or(outcome.recording);
         FinishedCall { ids, began, folder, outcome: CallOutcome { recording, ..outcome }, unreachable: None }
     }
-}
-
-fn record(folder: &Path, ids: &CallIds, began: DateTime<Utc>, caller: &dyn Leg, agent: &dyn Leg) -> Result<Recorder, RecordError> {
-    let track = |leg: &dyn Leg| TrackInfo { rate: leg.rate(), samples: 0, parts: Vec::new() };
-    let info = CallInfo {
-        version: 1,
-        ids: ids.clone(),
-        started_at: began,
-        caller_via: caller.via(),
-        agent_via: agent.via(),
-        caller: track(caller),
-        agent: track(agent),
-        stereo: None,
-        duration_ms: None,
-        end: None,
-        repaired: false,
-    };
-    Recorder::begin(folder, info)
 }
 
 /// A new call's id: its moment and six random digits, so that folders sort by time.

@@ -270,6 +270,57 @@ fn frames_that_an_outage_holds_up_are_late_and_not_a_pause() {
 }
 
 #[test]
+fn a_caller_whose_first_frames_came_in_a_heap_catches_up_in_its_silence() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    // Ten frames at once, then one every 20 ms: silence with a word from 3 s to 4 s.
+    let word = |frame: u32| (150..200).contains(&frame);
+    for frame in 0..400_u32 {
+        let at = 20 * MS * frame.saturating_sub(9);
+        let samples = if word(frame) { ramp(frame as usize * 320, 320) } else { vec![0; 320] };
+        line.at(at, Side::Caller, LegEvent::Audio(samples));
+    }
+    line.run_to(9000 * MS);
+    let skipped = line.logged(|event| match event.event {
+        Event::SilenceSkipped { skipped_ms, .. } => Some(skipped_ms),
+        _ => None,
+    });
+    let skipped: f64 = skipped.iter().sum();
+    assert!((165.0..=180.0).contains(&skipped), "180 ms waited for nothing, {skipped} ms were left out");
+    let recorded = track(&line.kept.caller);
+    assert_eq!(recorded.len(), 400 * 320 - (skipped * 16.0) as usize);
+    let spoken: Vec<i16> = recorded.iter().copied().filter(|sample| *sample != 0).collect();
+    assert_eq!(spoken, (150..200).flat_map(|frame| ramp(frame * 320, 320)).collect::<Vec<_>>(), "the word is whole");
+    let (last, _) = *line.kept.to_agent.last().expect("frames were let go");
+    assert_eq!(last.elapsed(), 20 * MS * 390, "the last frame passes when it comes");
+}
+
+#[test]
+fn a_caller_that_speaks_without_a_pause_is_never_cut() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    for frame in 0..400_u32 {
+        line.at(20 * MS * frame.saturating_sub(9), Side::Caller, LegEvent::Audio(ramp(frame as usize * 320, 320)));
+    }
+    line.run_to(9000 * MS);
+    assert_eq!(track(&line.kept.caller), ramp(0, 400 * 320));
+}
+
+#[test]
+fn an_agents_burst_with_pauses_in_it_is_played_as_it_was_made() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    let mut speech = Vec::new();
+    for word in 0..10 {
+        speech.extend(ramp(word * 1000, 8000));
+        speech.extend(vec![0; 8000]);
+    }
+    // Half a second of it every 100 ms: what waits grows all the time.
+    for (number, piece) in speech.chunks(8000).enumerate() {
+        line.at(100 * MS * number as u32, Side::Agent, LegEvent::Audio(piece.to_vec()));
+    }
+    line.run_to(20_000 * MS);
+    assert_eq!(track(&line.kept.agent), speech);
+}
+
+#[test]
 fn a_sink_that_needs_audio_without_a_gap_gets_silence() {
     let plain = Party { rate: Rate::HZ_16000, abilities: Abilities::default() };
     let hungry = Party { rate: Rate::HZ_8000, abilities: Abilities { continuous_sink: true, ..Abilities::default() } };

@@ -20,5 +20,16 @@ pub fn from_s16le(bytes: &[u8]) -> Vec<i16> {
 /// Samples as little-endian 16-bit PCM.
 #[must_use]
 pub fn to_s16le(samples: &[i16]) -> Vec<u8> {
-    samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
+    let mut bytes = Vec::new();
+    push_s16le(samples, &mut bytes);
+    bytes
+}
+
+/// Appends samples to `bytes` as little-endian 16-bit PCM. One pass over a slice of known length: the compiler makes it a copy.
+pub fn push_s16le(samples: &[i16], bytes: &mut Vec<u8>) {
+    let from = bytes.len();
+    bytes.resize(from + samples.len() * 2, 0);
+    for (pair, sample) in bytes[from..].chunks_exact_mut(2).zip(samples) {
+        pair.copy_from_slice(&sample.to_le_bytes());
+    }
 }

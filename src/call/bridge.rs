@@ -216,6 +216,11 @@ impl Bridge {
             direction.settle_marks(now, out);
         }
         direction.settle_marks(now, out);
+        let skipped = direction.playout.take_skipped();
+        if skipped > 0 {
+            let skipped_ms = direction.playout.rate().millis_of(skipped);
+            log(out, now, Some(side), Event::SilenceSkipped { skipped_ms, sample: direction.playout.head().get() });
+        }
         if direction.playout.silent_from().is_some_and(|from| from <= now) {
             direction.rest(now, &mut self.frame, &mut self.converted, out);
         }

@@ -1,5 +1,6 @@
 //! What happens in a call, as `events.jsonl` keeps it.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Side;
@@ -21,7 +22,10 @@ pub enum MarkSource {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// Both legs are up; sample 0 of both tracks.
-    Started,
+    Started {
+        /// Its wall time.
+        wall: DateTime<Utc>,
+    },
     /// `side` began to speak.
     SpeechStarted {
         /// How the position is known.
@@ -44,6 +48,13 @@ pub enum Event {
         /// How much, in milliseconds.
         discarded_ms: f64,
         /// Where in the side's own track the audio would have gone on.
+        sample: u64,
+    },
+    /// Silence of `side` was left out, so that what follows does not come later than it must.
+    SilenceSkipped {
+        /// How much, in milliseconds.
+        skipped_ms: f64,
+        /// Where in the side's own track, at the latest.
         sample: u64,
     },
     /// Frames of `side` came later than the track's clock allows and were played late.

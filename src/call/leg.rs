@@ -26,6 +26,12 @@ pub trait Leg: Send {
     /// After [`LegEvent::Hangup`] the leg is not polled again.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent>;
 
+    /// Sends on what the leg was told, without reading. True: all of it is sent and nothing happened, so that
+    /// [`Self::poll_event`], which was pending, need not be asked again. False is always right.
+    fn poll_send(&mut self, _cx: &mut Context<'_>) -> bool {
+        false
+    }
+
     /// Tells the leg to do something. Never waits: what the far side does not read is queued to a limit, then dropped and
     /// reported as [`LegEvent::NotRead`].
     fn command(&mut self, command: LegCommand<'_>);

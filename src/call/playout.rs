@@ -3,6 +3,10 @@
 //! A voice agent sends its speech in bursts far faster than real time, and throws away what is queued when it is
 //! interrupted. The playout turns what arrives into what is heard: audio starts when it arrives, or when what is before it
 //! has been played; a real-time source passes at once; a gap is silence; what is cleared was never heard. It owns no clock.
+//!
+//! A source without a gap is anchored by its first frame. Where that one came late, or several came at once (a line that was
+//! busy when the call began, the end of an outage), all that follows would wait for ever: so what has waited longer than it
+//! needs to for a second catches up, by leaving out silence. Speech is never left out.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,17 +24,38 @@ pub const LEAD: Duration = FRAME;
 /// How much may wait to be played. A longer burst is cut, and what is cut is counted.
 pub const LONGEST_QUEUE: Duration = Duration::from_secs(300);
 
+/// What waits longer than this for all of [`SPARE_WINDOW`] waits for nothing.
+const SPARE_WINDOW: Duration = Duration::from_secs(1);
+/// Samples that are not above this (-50 dBFS) for [`LEAST_SILENCE`] are silence.
+const SILENCE: u16 = 104;
+const LEAST_SILENCE: Duration = Duration::from_millis(10);
+
 /// The playout of one direction, in the speaker's own rate.
 #[derive(Debug)]
 pub struct Playout {
     rate: Rate,
     tolerance: Duration,
+    /// Of a source without a gap alone.
+    spare: Option<Spare>,
     queue: VecDeque<i16>,
     /// Where in the track the first queued sample, or else the next to come, plays.
     head: SampleIndex,
     /// How many samples the source gave up to the queue's first.
     source: u64,
     started: bool,
+}
+
+/// How much of what waits is never needed, of a source without a gap.
+#[derive(Debug, Default)]
+struct Spare {
+    /// When the window began.
+    since: CallTime,
+    /// The least time, within the window, that audio still had to wait when it arrived.
+    least: Option<Duration>,
+    /// Samples to be left out when there is silence.
+    excess: u64,
+    /// Samples that were left out and not told of yet.
+    skipped: u64,
 }
 
 /// What became of audio that arrived.
@@ -65,7 +90,8 @@ impl Playout {
     #[must_use]
     pub fn new(rate: Rate, continuous: bool) -> Self {
         let tolerance = if continuous { OUTAGE } else { JITTER };
-        Self { rate, tolerance, queue: VecDeque::new(), head: SampleIndex::default(), source: 0, started: false }
+        let spare = continuous.then(Spare::default);
+        Self { rate, tolerance, spare, queue: VecDeque::new(), head: SampleIndex::default(), source: 0, started: false }
     }
 
     /// The source's rate, which is the track's.
@@ -104,6 +130,10 @@ impl Playout {
             }
         }
         self.started = true;
+        if let Some(spare) = &mut self.spare {
+            let due = (self.head + self.queue.len() as u64).at(self.rate);
+            spare.note(now, due.elapsed().saturating_sub(now.elapsed()), self.rate);
+        }
         let room = (self.rate.samples_in(LONGEST_QUEUE) as usize).saturating_sub(self.queue.len());
         let taken = samples.len().min(room);
         self.queue.extend(&samples[..taken]);
@@ -113,19 +143,45 @@ impl Playout {
 
     /// Moves the next frame that is due at `now` into `frame` (at most 20 ms); none when nothing is due.
     pub fn release(&mut self, now: CallTime, frame: &mut Vec<i16>) -> Option<Released> {
+        self.catch_up();
         if self.queue.is_empty() || self.head.at(self.rate) > now + LEAD {
             return None;
         }
         let released = Released { at: self.head, source: self.source };
         let len = self.queue.len().min(self.rate.frame_len());
         frame.clear();
-        frame.extend(self.queue.drain(..len));
+        let (front, back) = self.queue.as_slices();
+        frame.extend_from_slice(&front[..len.min(front.len())]);
+        frame.extend_from_slice(&back[..len - frame.len()]);
+        self.queue.drain(..len);
         self.head = self.head + len as u64;
         self.source += len as u64;
         if self.queue.is_empty() && self.queue.capacity() > self.rate.frame_len() * 8 {
             self.queue.shrink_to(self.rate.frame_len() * 4);
         }
         Some(released)
+    }
+
+    /// Leaves out silence at the queue's front, as far as what follows waits for nothing.
+    fn catch_up(&mut self) {
+        let Some(spare) = &mut self.spare else { return };
+        if spare.excess == 0 {
+            return;
+        }
+        let most = self.queue.len().min(spare.excess as usize);
+        let silent = self.queue.iter().take(most).take_while(|sample| sample.unsigned_abs() <= SILENCE).count();
+        // A few quiet samples are a wave that passes through zero, and no silence.
+        if silent as u64 >= self.rate.samples_in(LEAST_SILENCE) {
+            self.queue.drain(..silent);
+            self.source += silent as u64;
+            spare.excess -= silent as u64;
+            spare.skipped += silent as u64;
+        }
+    }
+
+    /// Samples of silence that were left out since this was last asked.
+    pub fn take_skipped(&mut self) -> u64 {
+        self.spare.as_mut().map_or(0, |spare| std::mem::take(&mut spare.skipped))
     }
 
     /// When the next queued frame is due; none when nothing waits.
@@ -166,5 +222,17 @@ impl Playout {
         self.source += self.queue.len() as u64;
         self.queue = VecDeque::new();
         cleared
+    }
+}
+
+impl Spare {
+    /// Audio arrived that has to wait for `ahead` before it is due.
+    fn note(&mut self, now: CallTime, ahead: Duration, rate: Rate) {
+        let least = self.least.map_or(ahead, |least| least.min(ahead));
+        self.least = Some(least);
+        if now.since(self.since) >= SPARE_WINDOW {
+            self.excess = if least > LEAD { rate.samples_in(least - LEAD / 2) } else { 0 };
+            (self.since, self.least) = (now, None);
+        }
     }
 }

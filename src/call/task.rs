@@ -97,13 +97,15 @@ struct Parties {
     agent: Seat,
     recorder: Option<Recorder>,
     observer: Option<Observer>,
-    /// A leg was told something and must be polled to send it.
-    told: bool,
 }
 
 struct Seat {
     leg: Box<dyn Leg>,
     gone: bool,
+    /// It was told something that is to be sent.
+    told: bool,
+    /// It may have an event: it gave one when it was last polled, or something has woken the call since.
+    ready: bool,
 }
 
 impl Call {
@@ -121,10 +123,10 @@ impl Call {
         }
         let party = |leg: &dyn Leg| Party { rate: leg.rate(), abilities: leg.abilities() };
         let bridge = Bridge::new(party(&*caller), party(&*agent));
-        let seat = |leg| Seat { leg, gone: false };
+        let seat = |leg| Seat { leg, gone: false, told: false, ready: true };
         let started = Instant::now();
         let (caller, agent) = (seat(caller), seat(agent));
-        let parties = Parties { started, caller, agent, recorder: None, observer: None, told: false };
+        let parties = Parties { started, caller, agent, recorder: None, observer: None };
         Ok(Self { bridge, parties, control: CallControl::default(), limits })
     }
 
@@ -152,7 +154,11 @@ impl Call {
     /// Carries the call out, to the end of its recording.
     pub async fn run(mut self) -> CallOutcome {
         self.parties.started = Instant::now();
-        self.parties.log(LoggedEvent { at_ms: 0.0, side: None, event: Event::Started });
+        let wall = chrono::Utc::now();
+        if let Some(recorder) = &mut self.parties.recorder {
+            recorder.started(wall);
+        }
+        self.parties.log(LoggedEvent { at_ms: 0.0, side: None, event: Event::Started { wall } });
         let mut alarm = Alarm::new();
         let control = self.control.clone();
         let cancelled = control.cancelled();
@@ -183,12 +189,14 @@ impl Call {
 }
 
 fn poll_call(bridge: &mut Bridge, parties: &mut Parties, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<()> {
+    for side in Side::BOTH {
+        parties.seat(side).ready = true;
+    }
     for _ in 0..BUDGET {
-        parties.told = false;
-        let mut heard = false;
         for side in Side::BOTH {
-            if let Some(event) = parties.poll_leg(side, cx) {
-                heard = true;
+            if parties.seat(side).ready
+                && let Some(event) = parties.poll_leg(side, cx)
+            {
                 bridge.event(parties.now(), side, event, parties);
             }
         }
@@ -196,7 +204,7 @@ fn poll_call(bridge: &mut Bridge, parties: &mut Parties, alarm: &mut Alarm, cx: 
         if bridge.end().is_some() {
             return Poll::Ready(());
         }
-        if !heard && !parties.told {
+        if !parties.send(cx) {
             let wake = bridge.next_wake().map(|at| parties.started + at.elapsed());
             if alarm.set(wake, cx).is_pending() {
                 return Poll::Pending;
@@ -230,11 +238,24 @@ impl Parties {
     fn poll_leg(&mut self, side: Side, cx: &mut Context<'_>) -> Option<LegEvent> {
         let seat = self.seat(side);
         if seat.gone {
+            seat.ready = false;
             return None;
         }
-        let Poll::Ready(event) = seat.leg.poll_event(cx) else { return None };
+        let polled = seat.leg.poll_event(cx);
+        (seat.ready, seat.told) = (polled.is_ready(), false);
+        let Poll::Ready(event) = polled else { return None };
         seat.gone = matches!(event, LegEvent::Hangup { .. });
         Some(event)
+    }
+
+    /// Lets the legs send what they were told. True: one of them has to be polled.
+    fn send(&mut self, cx: &mut Context<'_>) -> bool {
+        for seat in [&mut self.caller, &mut self.agent] {
+            if std::mem::take(&mut seat.told) && !seat.ready && !seat.gone {
+                seat.ready = !seat.leg.poll_send(cx);
+            }
+        }
+        self.caller.ready || self.agent.ready
     }
 }
 
@@ -243,7 +264,7 @@ impl Outlet for Parties {
         let seat = self.seat(to);
         if !seat.gone {
             seat.leg.command(command);
-            self.told = true;
+            seat.told = true;
         }
     }
 

@@ -13,7 +13,7 @@ use crate::call::{CallControl, CallIds, LoggedEvent};
 use crate::caller::Patience;
 use crate::error::{Exit, Failure};
 use crate::report::{Report, Thresholds};
-use crate::serve::{Conversation, FinishedCall, new_call_id, unreachable_agent};
+use crate::serve::{Conversation, FinishedCall, PartyInfo, Recording, new_call_id, unreachable_agent};
 use crate::transport::{ConnectOptions, WayOut};
 
 /// Calls an agent with a scripted caller; no API between
@@ -133,7 +133,9 @@ impl Caller {
                 live.now(format!("{name}: {line}"));
             }
         };
-        let conversation = Conversation { caller: Box::new(ready.script.caller(self.patience)), agent, ids, began: Utc::now() };
-        conversation.carry_out(Some(&self.out), ready.limits, self.control.clone(), Box::new(observer)).await
+        let caller = Box::new(ready.script.caller(self.patience));
+        let recording = Recording::begin(Some(&self.out), &ids, PartyInfo::of(&*caller), PartyInfo::of(&*agent)).await;
+        let conversation = Conversation { caller, agent, ids, began, recording };
+        conversation.carry_out(ready.limits, self.control.clone(), Box::new(observer)).await
     }
 }

@@ -8,17 +8,20 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
 use super::RecordError;
 use super::finish::{finish_folder, write_call_json};
 use super::layout::{CallInfo, EVENTS_JSONL};
 use super::track::{LONGEST_PART, TrackWriter};
-use crate::audio::Rate;
+use crate::audio::{Rate, push_s16le};
 use crate::call::{CallEnd, CallTime, LoggedEvent, SampleIndex, Side};
 
-/// What is gathered before it is written. With the writer's own turn, a killed process loses less than 200 ms.
-const BATCH: Duration = Duration::from_millis(100);
+/// What is gathered before it is written. With [`ROUND`], a killed process loses less than 200 ms.
+const BATCH: Duration = Duration::from_millis(160);
+/// The writer rests this long after it has written all that waits: while it rests, nobody has to wake it.
+const ROUND: Duration = Duration::from_millis(10);
 /// What may wait for the disk before the recording is given up: some 15 minutes of a wide-band call.
 const MOST_WAITING: usize = 64 << 20;
 
@@ -102,15 +105,19 @@ impl Recorder {
         &self.folder
     }
 
+    /// The call begins: sample 0 of both tracks is now.
+    pub fn started(&mut self, wall: DateTime<Utc>) {
+        self.info.started_at = wall;
+    }
+
     /// Takes what was heard of `side` from `at` on.
     pub fn audio(&mut self, now: CallTime, side: Side, at: SampleIndex, samples: &[i16]) {
-        let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes());
         let unbroken = self.batch.runs.iter_mut().rev().find(|(of, ..)| *of == side);
         match unbroken.filter(|(_, from, run)| *from + run.len() as u64 / 2 == at) {
-            Some((_, _, run)) => run.extend(bytes),
+            Some((_, _, run)) => push_s16le(samples, run),
             None => {
                 let mut run = Vec::with_capacity(self.rate(side).samples_in(BATCH) as usize * 2 + samples.len() * 2);
-                run.extend(bytes);
+                push_s16le(samples, &mut run);
                 self.batch.runs.push((side, at, run));
             }
         }
@@ -231,6 +238,8 @@ fn writer() -> &'static Sender<Job> {
         let work = move || {
             while let Ok(job) = jobs.recv() {
                 run(job);
+                jobs.try_iter().for_each(run);
+                std::thread::sleep(ROUND);
             }
         };
         std::thread::Builder::new().name("recordings".into()).spawn(work).expect("a process may start one thread");

@@ -44,10 +44,13 @@ pub fn repair_folder(folder: &Path) -> Result<(CallInfo, Vec<Mended>), RecordErr
         *track = repair_track(folder, name, track.rate, &mut mended)?;
     }
     if info.end.is_none() {
-        info.end = read_events(folder)?.into_iter().find_map(|LoggedEvent { event, .. }| match event {
-            Event::Ended(end) => Some(end),
-            _ => None,
-        });
+        for LoggedEvent { event, .. } in read_events(folder)? {
+            match event {
+                Event::Started { wall } => info.started_at = wall,
+                Event::Ended(end) => info.end = Some(end),
+                _ => {}
+            }
+        }
         info.repaired = true;
     }
     Ok((finish_folder(folder, info, LONGEST_PART)?, mended))

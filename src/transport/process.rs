@@ -289,6 +289,11 @@ impl Leg for ProcessLeg {
         Poll::Pending
     }
 
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll_stdin(cx);
+        self.outgoing.is_empty() && self.not_read == 0
+    }
+
     fn command(&mut self, command: LegCommand<'_>) {
         match command {
             LegCommand::Audio(samples) if self.stdin.is_some() => {

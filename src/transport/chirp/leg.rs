@@ -46,7 +46,7 @@ impl Default for ChirpLimits {
 impl ChirpLimits {
     pub(super) fn web_socket_config(&self) -> WebSocketConfig {
         WebSocketConfig::default()
-            .read_buffer_size(4 * 1024)
+            .read_buffer_size(2 * 1024)
             .write_buffer_size(0)
             .max_message_size(Some(self.max_message))
             .max_frame_size(Some(self.max_message))
@@ -63,6 +63,8 @@ pub struct ChirpLeg {
     limits: ChirpLimits,
     outgoing: VecDeque<Message>,
     queued_audio: usize,
+    /// Something was given to the socket and not flushed yet.
+    unflushed: bool,
     not_read: u64,
     events: VecDeque<LegEvent>,
     faults: u32,
@@ -110,6 +112,7 @@ impl ChirpLeg {
             limits,
             outgoing: VecDeque::new(),
             queued_audio: 0,
+            unflushed: false,
             not_read: 0,
             events: VecDeque::new(),
             faults: 0,
@@ -143,16 +146,15 @@ impl ChirpLeg {
         let mut work = std::pin::pin!(work);
         let mut kept = VecDeque::new();
         let waited = std::future::poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(done));
-                }
-                match ready!(self.poll_event(cx)) {
+            // All that has come before the work is done is let go: none of it waits when the call begins.
+            while let Poll::Ready(event) = self.poll_event(cx) {
+                match event {
                     LegEvent::Audio(samples) => self.skipped += samples.len() as u64,
                     hangup @ LegEvent::Hangup { .. } => return Poll::Ready(Err(hangup)),
                     other => kept.push_back(other),
                 }
             }
+            work.as_mut().poll(cx).map(Ok)
         });
         let waited = waited.await;
         kept.append(&mut self.events);
@@ -274,19 +276,24 @@ impl ChirpLeg {
     }
 
     /// Sends what waits, as far as the far side reads.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
         while !self.outgoing.is_empty() {
             ready!(Pin::new(&mut self.socket).poll_ready(cx))?;
             let message = self.outgoing.pop_front().expect("just seen");
             if message.is_binary() {
                 self.queued_audio -= 1;
             }
+            self.unflushed = true;
             Pin::new(&mut self.socket).start_send(message)?;
         }
         if self.not_read > 0 {
             self.events.push_back(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
         }
-        Pin::new(&mut self.socket).poll_flush(cx)
+        if self.unflushed {
+            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads on, or throws away what can no longer be understood.
@@ -345,7 +352,7 @@ impl Leg for ChirpLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
-            let sent = self.poll_send(cx);
+            let sent = self.poll_outgoing(cx);
             if let Poll::Ready(Err(error)) = &sent {
                 self.broken(error);
             }
@@ -368,6 +375,14 @@ impl Leg for ChirpLeg {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
+        let sent = self.poll_outgoing(cx);
+        if let Poll::Ready(Err(error)) = &sent {
+            self.broken(error);
+        }
+        matches!(sent, Poll::Ready(Ok(()))) && self.events.is_empty()
     }
 
     fn command(&mut self, command: LegCommand<'_>) {

@@ -1,0 +1,158 @@
+//! What a 20 ms frame costs in each step on its way through a call: `cargo bench --bench frames`.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use trunkline::audio::{FRAME, Rate, Resampler, SpeechDetector};
+use trunkline::call::{
+    Abilities, Bridge, CallEnd, CallIds, CallTime, EndReason, LegCommand, LegEvent, LoggedEvent, Outlet, Party, Playout,
+    SampleIndex, Side,
+};
+use trunkline::record::{CallInfo, Recorder, TrackInfo};
+use trunkline::transport::chirp::Session;
+
+const RATES: [Rate; 4] = [Rate::HZ_8000, Rate::HZ_16000, Rate::HZ_24000, Rate::HZ_48000];
+
+/// A frame that no step can take a short cut on.
+fn speech(rate: Rate) -> Vec<i16> {
+    (0..rate.frame_len() as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 18) as i16 - 8192).collect()
+}
+
+fn playout(c: &mut Criterion) {
+    let mut group = c.benchmark_group("playout");
+    let (rate, frame) = (Rate::HZ_16000, speech(Rate::HZ_16000));
+    group.bench_function("a frame in and out, 16 kHz", |b| {
+        let mut playout = Playout::new(rate, true);
+        let (mut now, mut out) = (CallTime::ZERO, Vec::new());
+        b.iter(|| {
+            playout.push(now, &frame);
+            while playout.release(now, &mut out).is_some() {
+                black_box(&out);
+            }
+            now = now + FRAME;
+        });
+    });
+}
+
+fn resampling(c: &mut Criterion) {
+    let mut group = c.benchmark_group("resample a frame");
+    for from in RATES {
+        for to in RATES.into_iter().filter(|to| *to != from) {
+            let (mut resampler, frame, mut out) = (Resampler::new(from, to), speech(from), Vec::new());
+            group.bench_function(format!("{} to {} Hz", from.hz(), to.hz()), |b| {
+                b.iter(|| {
+                    out.clear();
+                    resampler.push(black_box(&frame), &mut out);
+                });
+            });
+        }
+    }
+}
+
+fn detecting(c: &mut Criterion) {
+    let mut group = c.benchmark_group("detect speech in a frame");
+    for rate in [Rate::HZ_16000, Rate::HZ_48000] {
+        let (mut detector, frame) = (SpeechDetector::new(rate, Duration::from_millis(500)), speech(rate));
+        group.bench_function(format!("{} Hz", rate.hz()), |b| b.iter(|| detector.hear(black_box(&frame))));
+    }
+}
+
+struct Nowhere;
+
+impl Outlet for Nowhere {
+    fn command(&mut self, _: Side, command: LegCommand<'_>) {
+        black_box(command);
+    }
+    fn record(&mut self, _: Side, _: SampleIndex, samples: &[i16]) {
+        black_box(samples);
+    }
+    fn log(&mut self, event: LoggedEvent) {
+        black_box(event);
+    }
+}
+
+/// A bridge's outlet that records.
+struct Recorded(Recorder, CallTime);
+
+impl Outlet for Recorded {
+    fn command(&mut self, _: Side, command: LegCommand<'_>) {
+        black_box(command);
+    }
+    fn record(&mut self, of: Side, at: SampleIndex, samples: &[i16]) {
+        self.0.audio(self.1, of, at, samples);
+    }
+    fn log(&mut self, event: LoggedEvent) {
+        self.0.event(self.1, &event);
+    }
+}
+
+fn party(rate: Rate) -> Party {
+    Party { rate, abilities: Abilities { continuous_source: true, speech_marks: true, ..Abilities::default() } }
+}
+
+fn bridging(c: &mut Criterion) {
+    let mut group = c.benchmark_group("bridge 20 ms both ways");
+    for (caller, agent) in [(Rate::HZ_16000, Rate::HZ_16000), (Rate::HZ_16000, Rate::HZ_24000), (Rate::HZ_8000, Rate::HZ_48000)] {
+        let frames = [speech(caller), speech(agent)];
+        let mut bridge = Bridge::new(party(caller), party(agent));
+        let mut now = CallTime::ZERO;
+        group.bench_function(format!("{} and {} Hz", caller.hz(), agent.hz()), |b| {
+            b.iter(|| {
+                for (side, frame) in Side::BOTH.into_iter().zip(&frames) {
+                    bridge.event(now, side, LegEvent::Audio(frame.clone()), &mut Nowhere);
+                }
+                bridge.tick(now, &mut Nowhere);
+                now = now + FRAME;
+            });
+        });
+    }
+    let folder = tempfile::tempdir().expect("a folder for the recording");
+    let frame = speech(Rate::HZ_16000);
+    group.bench_function("16000 and 16000 Hz, recorded", |b| {
+        let track = || TrackInfo { rate: Rate::HZ_16000, samples: 0, parts: Vec::new() };
+        let info = CallInfo {
+            version: 1,
+            ids: CallIds::default(),
+            started_at: chrono::Utc::now(),
+            caller_via: "bench".to_owned(),
+            agent_via: "bench".to_owned(),
+            caller: track(),
+            agent: track(),
+            stereo: None,
+            duration_ms: None,
+            end: None,
+            repaired: false,
+        };
+        let mut outlet = Recorded(Recorder::begin(folder.path(), info).expect("a recording"), CallTime::ZERO);
+        let mut bridge = Bridge::new(party(Rate::HZ_16000), party(Rate::HZ_16000));
+        b.iter(|| {
+            for side in Side::BOTH {
+                bridge.event(outlet.1, side, LegEvent::Audio(frame.clone()), &mut outlet);
+            }
+            bridge.tick(outlet.1, &mut outlet);
+            outlet.1 = outlet.1 + FRAME;
+        });
+        let end = CallEnd { by: None, reason: EndReason::HungUp, detail: String::new() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        // A disk that cannot keep up with a bench's speed ends the recording; its cost was measured all the same.
+        drop(runtime.block_on(outlet.0.finish(outlet.1, end)));
+    });
+}
+
+fn chirp(c: &mut Criterion) {
+    let mut group = c.benchmark_group("CHIRP session");
+    let bytes = trunkline::audio::to_s16le(&speech(Rate::HZ_16000));
+    let session = Session::default();
+    group.bench_function("read an audio message", |b| b.iter(|| session.binary(black_box(&bytes))));
+    let text = r#"{"type":"speech.started","id":"1","ts_ms":1200,"data":{"utterance_id":"u1","sample":19200}}"#;
+    let mut session = Session::default();
+    group.bench_function("read an event", |b| b.iter(|| session.text(black_box(text))));
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
+    targets = playout, resampling, detecting, bridging, chirp
+}
+criterion_main!(benches);
