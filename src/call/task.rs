@@ -215,10 +215,15 @@ fn poll_call(bridge: &mut Bridge, parties: &mut Parties, alarm: &mut Alarm, cx: 
     Poll::Pending
 }
 
-/// Waits until both legs have closed; what they still say is not part of the call.
+/// Waits until both legs have closed. What they still say is not part of the call; what they still write to their log is.
 fn poll_farewell(parties: &mut Parties, cx: &mut Context<'_>) -> Poll<()> {
     for side in Side::BOTH {
-        while parties.poll_leg(side, cx).is_some() {}
+        while let Some(event) = parties.poll_leg(side, cx) {
+            if let LegEvent::Log(line) = event {
+                let at_ms = parties.now().millis();
+                parties.log(LoggedEvent { at_ms, side: Some(side), event: Event::Log { line } });
+            }
+        }
     }
     if parties.caller.gone && parties.agent.gone { Poll::Ready(()) } else { Poll::Pending }
 }

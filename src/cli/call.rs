@@ -62,7 +62,7 @@ pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
-    let out = out_folder(args.out.as_ref(), &config);
+    let out = out_folder(args.out.as_ref(), &config)?;
     let patience = std::time::Duration::try_from_secs_f64(args.patience_s)
         .map_err(|_| Failure::usage(format!("--patience-s {}: not a time", args.patience_s)))?;
     let patience = Patience { silent_agent: patience, ..Patience::default() };

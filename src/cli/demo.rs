@@ -7,7 +7,7 @@ use super::agent::{answer_calls, shipped_lines};
 use super::io::{runtime, say};
 use super::outcome::{Format, conclude};
 use super::run::{Plan, Sandboxed, Where, carry_out};
-use super::settings::{chirp_door, prepare, suite};
+use super::settings::{chirp_door, out_folder, prepare, suite};
 use crate::call::Limits;
 use crate::caller::speech::SpeechStore;
 use crate::cekura::Mode;
@@ -33,6 +33,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let config = Config::default();
+    let out = out_folder(Some(&args.out), &config)?;
     runtime()?.block_on(async {
         let agent = DoorConfig {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -61,10 +63,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             mode: Mode::Chirp,
             body,
             place: Where::Sandbox(Sandboxed { suite, ready }),
-            desk: Some(Desk { agent: to, connect, out: Some(args.out.clone()), limits: Limits::default() }),
-            door: chirp_door(&Config::default())?,
+            desk: Some(Desk { agent: to, connect, out: Some(out.clone()), limits: Limits::default() }),
+            door: chirp_door(&config)?,
             door_is_set: false,
-            out: args.out.clone(),
+            out: out.clone(),
             thresholds: Thresholds::default(),
             fail_under: 1.0,
             every: Duration::from_millis(500),
@@ -72,6 +74,6 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         };
         let report = carry_out(plan).await?;
         answering.abort();
-        conclude(&report, &args.out, args.format)
+        conclude(&report, &out, args.format)
     })
 }

@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if !misfits.is_empty() {
         return Err(misfit_failure(&args.from_file.display().to_string(), &misfits));
     }
-    let out = out_folder(args.out.as_ref(), &config);
+    let out = out_folder(args.out.as_ref(), &config)?;
     let waits = args.wait || args.sandbox;
     let desk = if waits {
         let (agent, connect) = agent(args.to.as_ref(), args.rate, &config)?;

@@ -50,7 +50,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
-    let out = out_folder(args.out.as_ref(), &config);
+    let out = out_folder(args.out.as_ref(), &config)?;
     let mut door = chirp_door(&config)?;
     door.listen = args.listen.unwrap_or(door.listen);
     let scheme = if door.tls.is_some() { "wss" } else { "ws" };

@@ -47,9 +47,17 @@ impl SpeechArgs {
     }
 }
 
-/// Where recordings and reports go.
-pub(super) fn out_folder(flag: Option<&PathBuf>, config: &Config) -> PathBuf {
-    flag.or(config.out.as_ref()).cloned().unwrap_or_else(|| PathBuf::from("trunkline-runs"))
+/// Where recordings and reports go: a folder that is there and can be written, or nothing begins.
+pub(super) fn out_folder(flag: Option<&PathBuf>, config: &Config) -> Result<PathBuf, Failure> {
+    let out = flag.or(config.out.as_ref()).cloned().unwrap_or_else(|| PathBuf::from("trunkline-runs"));
+    let probe = out.join(format!(".trunkline-{}", std::process::id()));
+    let tried =
+        std::fs::create_dir_all(&out).and_then(|()| std::fs::write(&probe, b"?")).and_then(|()| std::fs::remove_file(&probe));
+    tried.map_err(|error| {
+        let problem = format!("cannot write into the folder {}: {error}", out.display());
+        Failure::usage(problem).hint("choose another one with --out or `out = …` in trunkline.toml")
+    })?;
+    Ok(out)
 }
 
 /// Whom to call.

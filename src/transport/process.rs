@@ -27,7 +27,8 @@ const MOST_QUEUED: Duration = Duration::from_secs(5);
 /// From the end of the call to SIGTERM, and from there to SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
-/// How long output is read on after the child has exited, for a grandchild may still hold the pipe.
+/// How long output is read on after the child has exited, for a grandchild may still hold the pipe; and how long a child that
+/// has closed its stdout may take to exit by itself, which tells a hang-up from a crash.
 const AFTER_EXIT: Duration = Duration::from_millis(200);
 /// A longer line of the child's log is cut here.
 const LONGEST_LINE: usize = 4096;
@@ -55,6 +56,8 @@ pub struct ProcessLeg {
     not_read: u64,
     stdout: Option<ChildStdout>,
     odd_byte: Option<u8>,
+    /// It has closed its stdout, and may be about to exit.
+    mute: bool,
     stderr: Option<ChildStderr>,
     line: Vec<u8>,
     lines: VecDeque<String>,
@@ -114,6 +117,7 @@ impl ProcessLeg {
             not_read: 0,
             stdout,
             odd_byte: None,
+            mute: false,
             stderr,
             line: Vec::new(),
             lines: VecDeque::new(),
@@ -164,8 +168,9 @@ impl ProcessLeg {
 
     /// A child without a voice has hung up, even if it stays.
     fn closed_stdout(&mut self) {
-        if self.ending == Ending::No {
-            self.ask(EndReason::HungUp);
+        if self.ending == Ending::No && self.exited.is_none() {
+            self.mute = true;
+            self.timer.as_mut().reset(Instant::now() + AFTER_EXIT);
         }
     }
 
@@ -211,7 +216,7 @@ impl ProcessLeg {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
-        let waiting = self.exited.is_some() || self.ending != Ending::No;
+        let waiting = self.exited.is_some() || self.ending != Ending::No || self.mute;
         if !waiting || self.timer.as_mut().poll(cx).is_pending() {
             return;
         }
@@ -222,7 +227,12 @@ impl ProcessLeg {
         let next = match self.ending {
             Ending::Asked(reason) => (Signal::SIGTERM, Ending::Told(reason)),
             Ending::Told(reason) | Ending::Killed(reason) => (Signal::SIGKILL, Ending::Killed(reason)),
-            Ending::No => return,
+            Ending::No => {
+                self.ask(EndReason::HungUp);
+                // Registers the new moment; it lies ahead.
+                let _ = self.timer.as_mut().poll(cx);
+                return;
+            }
         };
         self.signal(next.0);
         self.ending = next.1;

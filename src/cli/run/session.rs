@@ -63,7 +63,6 @@ pub(in super::super) struct Plan {
 /// Carries a plan out.
 pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failure> {
     let progress = Progress::new();
-    std::fs::create_dir_all(&plan.out).map_err(|error| Failure::usage(format!("cannot create {}: {error}", plan.out.display())))?;
     let ledger = Ledger::open(&ledger_path()?).map_err(Failure::infrastructure)?;
     if let Where::Sandbox(_) = &plan.place {
         plan.door.listen = sandbox_door(&plan);
