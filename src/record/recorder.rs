@@ -19,7 +19,7 @@ use crate::audio::{Rate, push_s16le};
 use crate::call::{CallEnd, CallTime, LoggedEvent, SampleIndex, Side};
 
 /// What is gathered before it is written. With [`ROUND`], a killed process loses less than 200 ms.
-const BATCH: Duration = Duration::from_millis(160);
+const BATCH: Duration = Duration::from_millis(120);
 /// The writer rests this long after it has written all that waits: while it rests, nobody has to wake it.
 const ROUND: Duration = Duration::from_millis(10);
 /// What may wait for the disk before the recording is given up: some 15 minutes of a wide-band call.
