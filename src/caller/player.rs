@@ -80,6 +80,8 @@ pub struct Player {
     frames: u64,
     events: VecDeque<LegEvent>,
     agent_cut_in: bool,
+    /// What was said last ignores interruptions: the agent's speech meanwhile is no answer to it.
+    ignored: bool,
     over: bool,
 }
 
@@ -138,6 +140,7 @@ impl Player {
             frames: 0,
             events: VecDeque::new(),
             agent_cut_in: false,
+            ignored: false,
             over: false,
         }
     }
@@ -257,6 +260,7 @@ impl Player {
     fn next_step(&mut self) {
         self.state = match self.steps.pop_front() {
             Some(PreparedStep::Speech { samples, ignore_interruptions }) => {
+                self.ignored = ignore_interruptions;
                 State::Speaking(self.utterance(samples, ignore_interruptions))
             }
             Some(PreparedStep::Silence(time)) => State::Pausing { until: self.frames + frames_in(time), hold: false },
@@ -269,7 +273,7 @@ impl Player {
                 if self.lines.is_empty() {
                     self.events.push_back(LegEvent::ScriptDone);
                 }
-                State::Listening { since: self.frames, turn: Turn::new(self.ear.voiced()) }
+                State::Listening { since: self.frames, turn: Turn::new(self.ear.voiced() && !self.ignored) }
             }
         };
     }
