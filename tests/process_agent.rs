@@ -28,10 +28,9 @@ fn call(folder: &Path, text: &str, lines: &[&str], flags: &[&str]) -> (i32, Valu
 }
 
 fn logged(folder: &Path) -> Vec<String> {
-    events(folder)
-        .iter()
-        .filter_map(|event| (event["event"] == "log").then(|| event["line"].as_str().unwrap().to_owned()))
-        .collect()
+    let events = events(folder);
+    let lines = events.iter().filter(|event| event["event"] == "log");
+    lines.map(|event| event["line"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Python that says 1.2 s of a buzz at its rate, then copies stdin to nowhere until it is closed.

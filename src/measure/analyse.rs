@@ -274,11 +274,10 @@ fn barge_ins(folder: &Folder, caller: &[Spoken], agent: &[Spoken]) -> BargeIns {
     let mut events = Vec::new();
     for speech in caller {
         let onset = speech.at.start_ms;
-        let over = agent.iter().find(|other| other.at.start_ms + ALREADY_MS <= onset && other.at.end_ms > onset);
-        let Some(over) = over else { continue };
-        let stopped_after_ms = over.at.end_ms - onset;
-        let near = |(at, _): &&(f64, f64)| (onset..onset + YIELD_MS).contains(at);
+        let near = |(at, _): &&(f64, f64)| (onset - TURN_PAUSE_MS..onset + YIELD_MS).contains(at);
         let discarded_ms = discards.iter().filter(near).fold(0.0, |sum, (_, ms)| sum + ms);
+        let Some(agent_end) = spoken_over(&speech.at, agent, discarded_ms > 0.0) else { continue };
+        let stopped_after_ms = (agent_end - onset).max(0.0);
         events.push(BargeIn {
             caller_onset_ms: tidy(onset),
             stopped_after_ms: tidy(stopped_after_ms),
@@ -297,11 +296,32 @@ fn barge_ins(folder: &Folder, caller: &[Spoken], agent: &[Spoken]) -> BargeIns {
             "audio of the agent was discarded though the caller had not spoken within the last second",
             "none: counted from the events",
         ),
-        method: "from the caller's onset, where the agent had spoken for 100 ms or more, to the end of that speech in the \
-                 agent's track; it yielded when that took at most 2 s"
+        method: "from the caller's onset, where the agent had spoken for 100 ms or more and had not been silent for 700 ms, to \
+                 the end of that speech in the agent's track, pauses of less than 700 ms included as long as the caller speaks; \
+                 it yielded when that took at most 2 s"
             .to_owned(),
         error: DETECTED_ERROR.to_owned(),
     }
+}
+
+/// Where the agent's speech ends that the caller's speech begins over; none where it begins over nothing. A pause of the agent
+/// is over when it goes on while the caller speaks; one that it never ends was cut if there was more to say.
+fn spoken_over(caller: &Stretch, agent: &[Spoken], cut: bool) -> Option<f64> {
+    let onset = caller.start_ms;
+    let before = agent.iter().rposition(|speech| speech.at.start_ms + ALREADY_MS <= onset)?;
+    let mut end = agent[before].at.end_ms;
+    let in_pause = end <= onset;
+    if in_pause && onset - end >= TURN_PAUSE_MS {
+        return None;
+    }
+    let mut goes_on = false;
+    for speech in &agent[before + 1..] {
+        if speech.at.start_ms >= caller.end_ms || speech.at.start_ms - end >= TURN_PAUSE_MS {
+            break;
+        }
+        (end, goes_on) = (speech.at.end_ms, true);
+    }
+    (!in_pause || goes_on || cut).then_some(end)
 }
 
 fn overlap(caller: &[Spoken], agent: &[Spoken]) -> Figure {
