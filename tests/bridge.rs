@@ -109,7 +109,7 @@ fn ramp(from: usize, len: usize) -> Vec<i16> {
 
 fn mark(utterance: &str, position: Option<u64>) -> Mark {
     let source = if position.is_some() { MarkSource::Script } else { MarkSource::Signalled };
-    Mark { utterance: utterance.to_owned(), position, source }
+    Mark { utterance: utterance.to_owned(), position, source, interruption: None }
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_scripted_mark_keeps_its_sample_through_bursts_discards_and_pauses() {
     line.at(4000 * MS, Side::Agent, LegEvent::SpeechStopped(mark("a", Some(24_000 + 960))));
     line.run_to(6000 * MS);
     let marks = line.logged(|event| match event.event {
-        Event::SpeechStarted { sample, source } if event.side == Some(Side::Agent) => Some((sample, source)),
+        Event::SpeechStarted { sample, source, .. } if event.side == Some(Side::Agent) => Some((sample, source)),
         Event::SpeechStopped { sample, source, interrupted: false } if event.side == Some(Side::Agent) => Some((sample, source)),
         _ => None,
     });

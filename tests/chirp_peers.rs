@@ -57,7 +57,8 @@ fn a_goodbye_before_a_hang_up_is_recorded_whole() {
     let (report, _, folder, code) = call("goodbye", &["--seconds", "2"], &["", "Thank you, goodbye."], &[]);
     assert_eq!((code, report["runs"][0]["failures"][0]["kind"].as_str()), (1, Some("agent_hung_up")));
     let recording = wav(&call_folder(&folder.path().join("out")).join("agent.wav"));
-    assert!((recording.len() as f64 / 16_000.0 - 2.0).abs() < 0.1, "{} samples", recording.len());
+    let heard = recording.iter().rposition(|s| *s != 0).unwrap() + 1 - recording.iter().position(|s| *s != 0).unwrap();
+    assert!((heard as f64 / 16_000.0 - 2.0).abs() < 0.01, "{heard} samples");
 }
 
 #[test]
@@ -228,4 +229,84 @@ fn a_caller_whose_agent_cannot_be_reached_is_told_and_closed_with_1011() {
     let (_serve, door) = serve("chirp://127.0.0.1:1/", out.path(), "");
     let got = python_caller(&format!("ws://{door}/"), &["--mode", "hold", "--seconds", "10"]);
     assert_eq!((&got["close_code"], &got["errors"]), (&1011.into(), &serde_json::json!(["INTERNAL_ERROR"])));
+}
+
+/// A certificate for `localhost` and its key, as PEM files.
+fn certificate(folder: &std::path::Path) -> (std::path::PathBuf, std::path::PathBuf) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.join("door.pem"), folder.join("door.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    (certificate, key)
+}
+
+#[test]
+fn a_call_over_tls_is_a_call_and_a_certificate_that_is_not_trusted_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = certificate(folder.path());
+    let (_agent, agent) = common::built_in_agent("scripted");
+    let config = format!("[doors.chirp]\ncertificate = {:?}\nkey = {:?}\n", path(&certificate), path(&key));
+    let (_serve, door) = serve(&agent, &folder.path().join("calls"), &config);
+    let to = format!("chirps://localhost:{}/", door.rsplit(':').next().unwrap());
+    let (suite, out) = (suite(folder.path(), &["", "Thank you, goodbye. <endcall/>"]), folder.path().join("out"));
+    let call = |trust: Option<&std::path::Path>| {
+        let arguments = ["call", "--to", &to, "--suite", path(&suite), "--out", path(&out), "--format", "json"];
+        let mut command = common::trunkline(&arguments);
+        command.env_remove("SSL_CERT_DIR");
+        match trust {
+            Some(file) => command.env("SSL_CERT_FILE", file),
+            None => command.env_remove("SSL_CERT_FILE"),
+        };
+        let output = command.output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), report)
+    };
+    let (code, report) = call(Some(&certificate));
+    assert_eq!(code, 0, "{report}");
+    let strangers = tempfile::tempdir().unwrap();
+    let (stranger, _) = self::certificate(strangers.path());
+    let (code, report) = call(Some(&stranger));
+    let detail = report["runs"][0]["failures"][0]["detail"].as_str().unwrap().to_owned();
+    assert_eq!(code, 1);
+    assert!(detail.contains("certificate is not trusted"), "{detail}");
+    // Whoever speaks no TLS at the TLS door is no call, and harms none.
+    assert!(python_caller(&format!("ws://{door}/"), &["--mode", "hold"])["failed"].is_string());
+    assert_eq!(call(Some(&certificate)).0, 0);
+}
+
+#[test]
+fn tls_files_that_cannot_be_used_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = certificate(folder.path());
+    let config = folder.path().join("trunkline.toml");
+    let refused = |certificate: &std::path::Path, key: &std::path::Path| {
+        let text = format!("[doors.chirp]\ncertificate = {:?}\nkey = {:?}\n", path(certificate), path(key));
+        std::fs::write(&config, text).unwrap();
+        let output = run(&["serve", "--to", "chirp://127.0.0.1:1/", "--listen", "127.0.0.1:0", "--config", path(&config)]);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let missing = folder.path().join("missing.pem");
+    assert!(refused(&missing, &key).contains("missing.pem"));
+    assert!(refused(&certificate, &certificate).contains("door.pem"));
+    let others = tempfile::tempdir().unwrap();
+    let (_, other_key) = self::certificate(others.path());
+    assert!(refused(&certificate, &other_key).contains("cannot be used"), "a key of another certificate");
+}
+
+#[test]
+fn the_built_in_agent_stops_within_200_ms_when_it_is_spoken_over() {
+    // By the caller's word, and by its voice alone.
+    for mode in ["interrupt", "interrupt-by-voice"] {
+        let (_agent, agent) = common::built_in_agent("scripted");
+        let got = python_caller(&agent.replace("chirp:", "ws:"), &["--mode", mode]);
+        let interrupted = got["interrupted_at"].as_f64().unwrap();
+        let arrivals = got["arrivals"].as_array().unwrap();
+        let before = arrivals.iter().filter(|at| at[0].as_f64().unwrap() < interrupted).count();
+        assert!(before > 20, "{mode}: it was speaking: {before} messages");
+        // What it says next is its answer, half a second after the interruption is over.
+        let speech_ends = interrupted + 1.0;
+        let last = arrivals.iter().map(|at| at[0].as_f64().unwrap()).filter(|at| *at < speech_ends).fold(0.0, f64::max);
+        assert!(last - interrupted <= 0.2, "{mode}: the last message came {:.3} s after the caller's onset", last - interrupted);
+    }
 }

@@ -48,6 +48,7 @@ fn no_onset_is_invented_on_60_silent_noisy_lines() {
 struct Made {
     recorder: Recorder,
     folder: tempfile::TempDir,
+    interrupting: bool,
 }
 
 impl Made {
@@ -67,7 +68,7 @@ impl Made {
             end: None,
             repaired: false,
         };
-        Self { recorder: Recorder::begin(folder.path(), info).unwrap(), folder }
+        Self { recorder: Recorder::begin(folder.path(), info).unwrap(), folder, interrupting: false }
     }
 
     /// `side` says `samples` from `at_ms` on; a caller's marks are its script's.
@@ -75,10 +76,17 @@ impl Made {
         let from = at_ms * u64::from(rate.hz()) / 1000;
         self.recorder.audio(CallTime::after(Duration::from_millis(at_ms)), side, SampleIndex::new(from), samples);
         if side == Side::Caller {
-            self.event(at_ms, side, Event::SpeechStarted { source: MarkSource::Script, sample: from });
+            let interruption = std::mem::take(&mut self.interrupting).then_some(2);
+            self.event(at_ms, side, Event::SpeechStarted { source: MarkSource::Script, sample: from, interruption });
             let sample = from + samples.len() as u64;
             self.event(at_ms, side, Event::SpeechStopped { source: MarkSource::Script, sample, interrupted: false });
         }
+    }
+
+    /// The caller says `samples` over the agent, as its script wants it.
+    fn interrupts(&mut self, at_ms: u64, samples: &[i16]) {
+        self.interrupting = true;
+        self.says(Side::Caller, Rate::HZ_16000, at_ms, samples);
     }
 
     fn event(&mut self, at_ms: u64, side: Side, event: Event) {
@@ -164,8 +172,7 @@ fn a_barge_in_is_measured_from_the_callers_onset_to_what_the_listener_hears() {
     for (heard, yielded) in [(heard, true), (list.len(), false)] {
         let mut made = Made::new(Rate::HZ_16000, Rate::HZ_16000);
         made.says(Side::Agent, Rate::HZ_16000, 1000, &list[..heard]);
-        made.event(3300, Side::Caller, Event::Interruption { condition: 2 });
-        made.says(Side::Caller, Rate::HZ_16000, 3300, &cut_in);
+        made.interrupts(3300, &cut_in);
         if yielded {
             made.event(3500, Side::Agent, Event::Discarded { discarded_ms: 1800.0, sample: 16_000 + heard as u64 });
         }

@@ -206,12 +206,12 @@ fn it_interrupts_when_the_script_says_so_and_is_not_stopped_by_its_own_interrupt
     talk.agent.extend(speech("agent-answer-1").iter());
     let at = talk.until_line(2);
     assert!(close(at, onset + 1500, 60), "the agent began at {onset}, the caller cut in at {at}");
-    let interrupts = |event: &LegEvent| matches!(event, LegEvent::ScriptLine { condition: 2, interrupts: true, .. });
-    assert!(talk.events.iter().any(|(_, event)| interrupts(event)));
     // The agent gives way, and then answers.
     talk.run_for(200);
     talk.agent.clear();
     talk.run_for(speech("caller-only-friday").len() as u64 / 16);
+    let interrupts = |event: &LegEvent| matches!(event, LegEvent::SpeechStarted(mark) if mark.interruption == Some(2));
+    assert!(talk.events.iter().any(|(_, event)| interrupts(event)), "its mark says that it is meant");
     let said = talk.stretches()[1];
     assert_eq!(said.1 - said.0, speech("caller-only-friday").len() as u64, "the interruption is said whole");
     talk.agent_says("agent-answer-2");

@@ -108,7 +108,8 @@ impl ScriptedAgent {
     }
 
     fn mark(&self, utterance: &str) -> Mark {
-        Mark { utterance: utterance.to_owned(), position: Some(self.given), source: MarkSource::Script }
+        let utterance = utterance.to_owned();
+        Mark { utterance, position: Some(self.given), source: MarkSource::Script, interruption: None }
     }
 
     fn send_frame(&mut self) {

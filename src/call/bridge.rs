@@ -146,12 +146,7 @@ impl Bridge {
             LegEvent::Log(line) => log(out, now, Some(side), Event::Log { line }),
             LegEvent::Slipped(slipped_ms) => log(out, now, Some(side), Event::PacingSlipped { slipped_ms }),
             LegEvent::NotRead(frames) => log(out, now, Some(side), Event::NotRead { frames }),
-            LegEvent::ScriptLine { condition, text, interrupts } => {
-                log(out, now, Some(side), Event::ScriptLine { condition, text });
-                if interrupts {
-                    log(out, now, Some(side), Event::Interruption { condition });
-                }
-            }
+            LegEvent::ScriptLine { condition, text } => log(out, now, Some(side), Event::ScriptLine { condition, text }),
         }
     }
 
@@ -331,7 +326,7 @@ impl Direction {
         let to = self.from.other();
         let exact = mark.position.filter(|_| mark.source == MarkSource::Script);
         let position = exact.map(|position| self.place_in_delivery(position));
-        let told = Mark { utterance: mark.utterance.clone(), position, source: mark.source };
+        let told = Mark { position, ..mark.clone() };
         if start {
             out.command(to, LegCommand::SpeechStarted(&told));
         } else if self.open.take_if(|open| open.utterance == mark.utterance).is_some() {
@@ -342,7 +337,7 @@ impl Direction {
     fn log_mark(&self, now: CallTime, pending: &PendingMark, at: SampleIndex, interrupted: bool, out: &mut impl Outlet) {
         let (source, sample) = (pending.mark.source, at.get());
         let event = if pending.start {
-            Event::SpeechStarted { source, sample }
+            Event::SpeechStarted { source, sample, interruption: pending.mark.interruption }
         } else {
             Event::SpeechStopped { source, sample, interrupted }
         };
@@ -394,7 +389,7 @@ impl Direction {
             }
         }
         if let Some(Mark { utterance, .. }) = self.open.take() {
-            let stop = Mark { utterance, position: None, source: MarkSource::Signalled };
+            let stop = Mark { utterance, position: None, source: MarkSource::Signalled, interruption: None };
             out.command(self.from.other(), LegCommand::SpeechStopped(&stop));
         }
     }

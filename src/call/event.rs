@@ -32,6 +32,9 @@ pub enum Event {
         source: MarkSource,
         /// Where in the side's own track (its native rate) the first sample of speech lies.
         sample: u64,
+        /// It interrupts the other side as the script says: the condition's id in the scenario.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interruption: Option<u32>,
     },
     /// `side` stopped speaking.
     SpeechStopped {
@@ -114,11 +117,6 @@ pub enum Event {
         condition: u32,
         /// What it says or does.
         text: String,
-    },
-    /// The scripted caller interrupts here, as its script says.
-    Interruption {
-        /// The condition's id in the scenario.
-        condition: u32,
     },
     /// The scripted caller has played its script to the end.
     ScriptDone,

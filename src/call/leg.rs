@@ -90,8 +90,6 @@ pub enum LegEvent {
         condition: u32,
         /// What it says.
         text: String,
-        /// It speaks over the agent, as the script says.
-        interrupts: bool,
     },
     /// The scripted caller has played its script to the end.
     ScriptDone,
@@ -119,6 +117,8 @@ pub struct Mark {
     pub position: Option<u64>,
     /// How the position is known.
     pub source: MarkSource,
+    /// The speech interrupts the other party as a script says: the condition's id.
+    pub interruption: Option<u32>,
 }
 
 /// What a leg is told.

@@ -80,6 +80,8 @@ pub struct Player {
     frames: u64,
     events: VecDeque<LegEvent>,
     agent_cut_in: bool,
+    /// What is said next interrupts the agent, by this condition.
+    interruption: Option<u32>,
     /// What was said last ignores interruptions: the agent's speech meanwhile is no answer to it.
     ignored: bool,
     over: bool,
@@ -140,6 +142,7 @@ impl Player {
             frames: 0,
             events: VecDeque::new(),
             agent_cut_in: false,
+            interruption: None,
             ignored: false,
             over: false,
         }
@@ -252,7 +255,8 @@ impl Player {
             return self.finish(EndReason::ScriptFinished, String::new());
         };
         let interrupts = line.interrupt_after.is_some() && self.ear.voiced();
-        self.events.push_back(LegEvent::ScriptLine { condition: line.condition, text: line.text, interrupts });
+        self.interruption = interrupts.then_some(line.condition);
+        self.events.push_back(LegEvent::ScriptLine { condition: line.condition, text: line.text });
         self.steps = line.steps.into();
         self.state = State::NextStep;
     }
@@ -278,9 +282,10 @@ impl Player {
         };
     }
 
-    fn utterance(&self, samples: Arc<[i16]>, ignore_interruptions: bool) -> Utterance {
+    fn utterance(&mut self, samples: Arc<[i16]>, ignore_interruptions: bool) -> Utterance {
         let position = Some(self.frames * self.rate.frame_len() as u64);
-        let mark = Mark { utterance: Uuid::new_v4().to_string(), position, source: MarkSource::Script };
+        let (utterance, source) = (Uuid::new_v4().to_string(), MarkSource::Script);
+        let mark = Mark { utterance, position, source, interruption: self.interruption.take() };
         Utterance { mark, samples, said: 0, start_told: false, stop_told: false, ignore_interruptions }
     }
 

@@ -48,10 +48,10 @@ struct Options {
     /// Scenarios to run, by id
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     scenario_ids: Vec<u64>,
-    /// All scenarios of the agent
+    /// All scenarios of the agent (Cekura's CHIRP page has it, its OpenAPI file does not)
     #[arg(long, conflicts_with = "scenario_ids")]
     all: bool,
-    /// The first so many scenarios of the agent
+    /// The first so many scenarios of the agent (likewise)
     #[arg(long, value_name = "N", conflicts_with_all = ["scenario_ids", "all"])]
     first: Option<u64>,
     /// Scenarios to run, by tag

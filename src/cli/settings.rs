@@ -143,7 +143,7 @@ pub(super) fn shown(event: &LoggedEvent) -> Option<String> {
     let who = event.side.map_or("call", crate::call::Side::name);
     let what = match &event.event {
         Event::ScriptLine { text, .. } => format!("says: {text}"),
-        Event::Interruption { .. } => "interrupts".to_owned(),
+        Event::SpeechStarted { interruption: Some(_), .. } => "interrupts".to_owned(),
         Event::SpeechStarted { .. } => "speaks".to_owned(),
         Event::SpeechStopped { interrupted: true, .. } => "is interrupted".to_owned(),
         Event::Fault { code, detail } => format!("fault {code}: {detail}"),

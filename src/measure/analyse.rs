@@ -194,7 +194,7 @@ fn spoken(folder: &Folder, side: Side) -> Vec<Spoken> {
     let mut open = None;
     for logged in folder.events.iter().filter(|logged| side == Side::Caller && logged.side == Some(side)) {
         match logged.event {
-            Event::SpeechStarted { source: MarkSource::Script, sample } => open = Some(track.rate.millis_of(sample)),
+            Event::SpeechStarted { source: MarkSource::Script, sample, .. } => open = Some(track.rate.millis_of(sample)),
             Event::SpeechStopped { source: MarkSource::Script, sample, .. } => {
                 let end_ms = track.rate.millis_of(sample);
                 marked.extend(open.take().map(|start_ms| Stretch { start_ms, end_ms }));
@@ -265,11 +265,15 @@ fn barge_ins(folder: &Folder, caller: &[Spoken], agent: &[Spoken]) -> BargeIns {
             _ => None,
         })
         .collect();
+    let caller_rate = folder.caller.rate;
     let scripted: Vec<f64> = folder
         .events
         .iter()
-        .filter(|logged| matches!(logged.event, Event::Interruption { .. }))
-        .map(|logged| logged.at_ms)
+        .filter(|logged| logged.side == Some(Side::Caller))
+        .filter_map(|logged| match logged.event {
+            Event::SpeechStarted { sample, interruption: Some(_), .. } => Some(caller_rate.millis_of(sample)),
+            _ => None,
+        })
         .collect();
     let mut events = Vec::new();
     for speech in caller {
@@ -283,7 +287,8 @@ fn barge_ins(folder: &Folder, caller: &[Spoken], agent: &[Spoken]) -> BargeIns {
             stopped_after_ms: tidy(stopped_after_ms),
             discarded_ms: tidy(discarded_ms),
             yielded: stopped_after_ms <= YIELD_MS,
-            scripted: scripted.iter().any(|at| (at - onset).abs() < 300.0),
+            // Where the caller's marks are its script's, they are the same number.
+            scripted: scripted.iter().any(|at| (at - onset).abs() < 1.0),
         });
     }
     let spoke_before = |at: f64| caller.iter().any(|speech| speech.at.start_ms <= at && speech.at.end_ms > at - FALSE_STOP_MS);

@@ -80,7 +80,11 @@ pub fn write_labels(folder: &Path, info: &CallInfo, more: &[(f64, f64, String)])
         let slot = usize::from(side == Some(Side::Agent));
         let who = side.map_or("call", Side::name);
         match event {
-            Event::SpeechStarted { sample, .. } => open[slot] = Some(in_track(sample)),
+            Event::SpeechStarted { sample, interruption, .. } => {
+                let at = in_track(sample);
+                open[slot] = Some(at);
+                labels.extend(interruption.map(|condition| (at, at, format!("{who} interrupts: line {condition}"))));
+            }
             Event::SpeechStopped { sample, interrupted, .. } => {
                 let to = in_track(sample);
                 let note = if interrupted { " speaks, is interrupted" } else { " speaks" };
@@ -93,9 +97,6 @@ pub fn write_labels(folder: &Path, info: &CallInfo, more: &[(f64, f64, String)])
             Event::ScriptLine { condition, text } => {
                 let at = at_ms / 1000.0;
                 labels.push((at, at, format!("line {condition}: {}", text.replace(['\t', '\n', '\r'], " "))));
-            }
-            Event::Interruption { condition } => {
-                labels.push((at_ms / 1000.0, at_ms / 1000.0, format!("interruption of line {condition}")));
             }
             Event::Ended(call_end) => {
                 let reason = serde_json::to_value(call_end.reason).expect("a reason is a plain name");

@@ -14,7 +14,7 @@ import time
 import uuid
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 RATE = 16000
 FRAME = 640
@@ -86,6 +86,14 @@ class Caller:
         await ws.send(self.event("speech.completed", {"utterance_id": "interruption"}))
         await self.play(ws, bytes(FRAME * 50))
 
+    async def interrupt_by_voice(self, ws, args):
+        """The same without a word of it: the agent's own detector must hear the caller."""
+        await asyncio.wait_for(self.first_audio.wait(), 10)
+        await self.play(ws, bytes(FRAME * 50))
+        self.got["interrupted_at"] = time.monotonic() - self.started
+        await self.play(ws, speech(1.0))
+        await self.play(ws, bytes(FRAME * 50))
+
     async def hostile(self, ws, args):
         wrong = [b"\0", b"", b"\0" * 641, "not json", "[]", "{}", json.dumps({"type": "x", "id": "1", "ts_ms": 1, "data": {}})]
         for message in wrong:
@@ -139,12 +147,14 @@ async def main():
     try:
         async with connect(args.url, additional_headers=headers, max_size=None) as ws:
             reading = asyncio.create_task(caller.read(ws))
-            await getattr(caller, args.mode)(ws, args)
+            await getattr(caller, args.mode.replace("-", "_"))(ws, args)
             if args.mode not in ("huge", "idle", "vanish"):
                 await ws.close(1000)
             await asyncio.wait_for(reading, 20)
     except InvalidStatus as refused:
         caller.got["refused"] = refused.response.status_code
+    except (InvalidMessage, OSError) as failed:
+        caller.got["failed"] = str(failed)
     print(json.dumps(caller.got), flush=True)
 
 

@@ -240,6 +240,8 @@ impl ChirpLeg {
             }
             Some(CloseFrame { code, reason }) => (EndReason::ConnectionLost, format!("closed with {}: {reason}", u16::from(*code))),
         };
+        // The socket has an answer to the close ready.
+        self.unflushed = true;
         self.phase = Phase::FarClosed { reason, detail };
         self.timer.as_mut().reset(Instant::now() + CLOSE_TIME);
     }

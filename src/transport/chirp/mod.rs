@@ -5,8 +5,10 @@
 //! `{type, id, ts_ms, data}` with `speech.started` and `speech.completed` (`data.utterance_id`) and `session.error`
 //! (`data.code`, `data.message`). Closes: 1000 done, 1008 refused, 1011 internal error.
 //!
-//! Trunkline adds one optional field: `data.sample`, the boundary's place in the sender's stream, in samples since the
-//! connection opened. Where it is there, a recording knows the boundary to the sample; a peer that does not know it ignores it.
+//! Trunkline adds two optional fields: `data.sample`, the boundary's place in the sender's stream, in samples since the
+//! connection opened, and `data.interruption`, the condition of the sender's script that makes it speak over the other side.
+//! Where they are there, a recording knows the boundary to the sample and that the interruption was meant; a peer that does
+//! not know them ignores them.
 
 mod dial;
 mod door;

@@ -155,6 +155,9 @@ fn speech_event(kind: &str, mark: &Mark, ts_ms: u64) -> String {
     if let Some(sample) = mark.position {
         data["sample"] = sample.into();
     }
+    if let Some(condition) = mark.interruption.filter(|_| kind == "speech.started") {
+        data["interruption"] = condition.into();
+    }
     event(kind, data, ts_ms)
 }
 
@@ -166,7 +169,8 @@ fn mark(data: &Value) -> Result<Mark, Refusal> {
     let utterance: String = require_str(data, "utterance_id", "data.utterance_id")?.chars().take(LONGEST_ID).collect();
     let position = data.get("sample").and_then(Value::as_u64);
     let source = if position.is_some() { MarkSource::Script } else { MarkSource::Signalled };
-    Ok(Mark { utterance, position, source })
+    let interruption = data.get("interruption").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    Ok(Mark { utterance, position, source, interruption })
 }
 
 fn require<'a>(object: &'a Value, field: &str) -> Result<&'a Value, Refusal> {
