@@ -341,3 +341,139 @@ fn read_request(stream: &mut TcpStream) -> (String, String) {
         }
     }
 }
+
+/// A sandbox of its own process, and `trunkline run` against it with what `more` adds.
+fn run_against(folder: &Path, url: &str, websocket_url: &str, more: &[&str]) -> (i32, Value, String) {
+    let file = folder.join("run.json");
+    std::fs::write(&file, json!({"agent_id": 1, "scenarios": [1], "websocket_url": websocket_url}).to_string()).unwrap();
+    let mut arguments = vec!["run", "chirp", "--from-file", path(&file), "--format", "json"];
+    arguments.extend(more);
+    let mut command = trunkline(&arguments);
+    command.env("CEKURA_API_URL", url).env("CEKURA_API_KEY", "any").env("TRUNKLINE_LEDGER", folder.join("ledger.sqlite"));
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null), errors)
+}
+
+#[test]
+fn a_run_that_nobody_waits_for_is_pending_and_not_passed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let (_sandbox, url) = sandbox(folder.path(), &[], None);
+    let out = folder.path().join("out");
+    let (code, report, errors) = run_against(folder.path(), &url, &agent.replace("chirp:", "ws:"), &["--out", path(&out)]);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!((&report["status"], &report["verdict"]), (&"pending".into(), &"pending".into()));
+    assert_eq!((&report["totals"]["passed"], &report["totals"]["pending"]), (&0.into(), &1.into()));
+    assert!(report["result_id"].is_number() && report["run_ids"].as_array().unwrap().len() == 1);
+    assert!(std::fs::read_to_string(out.join("junit.xml")).unwrap().contains("<skipped"));
+}
+
+#[test]
+fn a_run_beside_a_serve_finds_its_recordings() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let out = folder.path().join("out");
+    let (mut serve, door) = serve(&agent, &out, "");
+    let (_sandbox, url) = sandbox(folder.path(), &[], None);
+    let config = folder.path().join("run.toml");
+    std::fs::write(&config, format!("[doors.chirp]\nlisten = \"{door}\"\n")).unwrap();
+    let more = ["--wait", "--every-s", "0.5", "--to", &agent, "--out", path(&out), "--config", path(&config)];
+    let (code, report, errors) = run_against(folder.path(), &url, &format!("ws://{door}/"), &more);
+    assert_eq!(code, 0, "{errors}{report}");
+    assert!(errors.contains("is open already: a serve runs"), "{errors}");
+    let run = &report["runs"][0];
+    assert_eq!(run["tied_by"], "header");
+    assert!(
+        run["measures"]["response_latency"].is_object() && out.join(run["recording"].as_str().unwrap()).join("stereo.wav").exists()
+    );
+    // The serve knows less of the call than the run: it leaves the run's report in its place.
+    serve.interrupt();
+    assert!(serve.wait().success());
+    assert_eq!(serde_json::from_slice::<Value>(&std::fs::read(out.join("report.json")).unwrap()).unwrap(), report);
+}
+
+#[test]
+fn a_serve_reports_all_its_calls_when_it_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("echo");
+    let (mut serve, door) = serve(&agent, folder.path(), "");
+    for run in ["41", "42"] {
+        let header = format!("X-VOCERA-RUN-ID={run}");
+        common::python_caller(&format!("ws://{door}/"), &["--mode", "hold", "--seconds", "0.5", "--header", &header]);
+    }
+    until("both recordings", || {
+        let folders = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        (folders.filter(|path| path.join("stereo.wav").exists()).count() == 2).then_some(())
+    });
+    serve.interrupt();
+    assert!(serve.wait().success());
+    let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!((&report["mode"], &report["run_ids"]), (&"serve".into(), &json!([41, 42])));
+    assert_eq!(std::fs::read_to_string(folder.path().join("junit.xml")).unwrap().matches("<testcase").count(), 2);
+}
+
+#[test]
+fn a_run_that_is_killed_before_the_answer_is_in_the_ledger_as_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let file = folder.path().join("run.json");
+    std::fs::write(&file, json!({"agent_id": 1, "scenarios": [1]}).to_string()).unwrap();
+    let ledger = folder.path().join("ledger.sqlite");
+    let mut command = trunkline(&["run", "chirp", "--from-file", path(&file), "--out", path(folder.path())]);
+    command.env("CEKURA_API_URL", &url).env("CEKURA_API_KEY", "any").env("TRUNKLINE_LEDGER", &ledger);
+    let mut run = Running::stderr_of(command);
+    let (mut stream, _) = listener.accept().unwrap();
+    let (head, body) = read_request(&mut stream);
+    assert!(head.starts_with("POST /test_framework/v1/scenarios/run_scenarios_chirp/"));
+    run.kill_9();
+    let kept = trunkline::ledger::Ledger::open(&ledger).unwrap().list(10).unwrap();
+    assert_eq!((kept.len(), kept[0].state.as_str(), kept[0].result_id), (1, "sent", None));
+    let sent: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(sent["name"].as_str(), Some(kept[0].name.as_str()), "the result can be looked for by its name");
+}
+
+#[test]
+fn a_refused_start_is_one_clear_line_and_is_known_to_have_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_sandbox, url) = sandbox(folder.path(), &[], Some("right"));
+    let out = folder.path().join("out");
+    let (code, report, errors) = run_against(folder.path(), &url, "ws://127.0.0.1:1/", &["--out", path(&out)]);
+    assert_eq!((code, report), (3, Value::Null));
+    assert!(errors.contains("no run was started") && errors.contains("HTTP 401: Invalid API key."), "{errors}");
+    let kept = trunkline::ledger::Ledger::open(&folder.path().join("ledger.sqlite")).unwrap().list(10).unwrap();
+    assert_eq!((kept.len(), kept[0].state.as_str()), (1, "failed"));
+    // Without a key nothing is sent at all; a dead server is told from a refusal.
+    let file = folder.path().join("run.json");
+    let output = common::run(&["run", "chirp", "--from-file", path(&file), "--out", path(&out)]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("set CEKURA_API_KEY"));
+    let (code, _, errors) = run_against(folder.path(), "http://127.0.0.1:1", "ws://127.0.0.1:1/", &["--out", path(&out)]);
+    assert!(code == 3 && errors.contains("no connection, nothing was sent"), "{errors}");
+}
+
+#[test]
+fn an_interrupted_run_ends_its_calls_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("echo");
+    let suite = suite(folder.path(), &["Good morning. When can I see a doctor this week?", "Friday at four, please."]);
+    let file = folder.path().join("run.json");
+    std::fs::write(&file, json!({"agent_id": 1, "scenarios": [1]}).to_string()).unwrap();
+    let out = folder.path().join("out");
+    let arguments =
+        ["run", "chirp", "--from-file", path(&file), "--sandbox", "--suite", path(&suite), "--to", &agent, "--out", path(&out)];
+    let mut command = trunkline(&arguments);
+    command.env("TRUNKLINE_LEDGER", folder.path().join("ledger.sqlite"));
+    let mut run = Running::stderr_of(command);
+    run.wait_for("the call", |line| line.contains("began").then_some(()));
+    run.interrupt();
+    run.wait_for("that it ends the calls", |line| line.contains("interrupted: ending the calls of result").then_some(()));
+    assert_eq!(run.wait().code(), Some(1));
+    let report: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&report["status"], &report["runs"][0]["failures"][0]["kind"]),
+        (&"cancelled".into(), &"run_cancelled".into()),
+        "{report}"
+    );
+}

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Failure;
 
@@ -34,16 +34,34 @@ pub(super) fn watched() -> bool {
     std::io::stderr().is_terminal()
 }
 
+/// Ctrl-C and SIGTERM, listened to from here on: one that comes before it is waited for is not lost, and ends nothing by itself.
+pub(super) struct Interruption {
+    signals: [Signal; 2],
+}
+
+impl Interruption {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::infrastructure(format!("cannot listen to signals: {error}")));
+        Ok(Self { signals: [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?] })
+    }
+
+    /// Waits for one of them.
+    pub(super) async fn wait(&mut self) {
+        let [interrupted, terminated] = &mut self.signals;
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    }
+}
+
 /// Waits for Ctrl-C or SIGTERM.
 pub(super) async fn until_interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminated) => drop(terminated.recv().await),
-            Err(_) => std::future::pending().await,
+    match Interruption::listen() {
+        Ok(mut interruption) => interruption.wait().await,
+        Err(failure) => {
+            tracing::warn!("{failure}");
+            std::future::pending().await
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
     }
 }

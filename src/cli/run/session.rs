@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::super::io::until_interrupted;
+use super::super::io::Interruption;
 use super::super::outcome::report_call;
 use super::super::progress::Progress;
 use super::super::sandbox::{carrier, closed, sandbox_scenarios};
@@ -63,6 +63,8 @@ pub(in super::super) struct Plan {
 /// Carries a plan out.
 pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failure> {
     let progress = Progress::new();
+    // From before the start on: an interruption between it and its answer must end the calls, not only this process.
+    let mut interruption = Interruption::listen()?;
     let ledger = Ledger::open(&ledger_path()?).map_err(Failure::infrastructure)?;
     if let Where::Sandbox(_) = &plan.place {
         plan.door.listen = sandbox_door(&plan);
@@ -91,7 +93,7 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
         progress.done();
         return Ok(report_started(&plan, &started));
     };
-    let state = follow_to_end(&client, &started, &plan, &progress).await;
+    let state = follow_to_end(&client, &started, &plan, &mut interruption, &progress).await;
     let finished = calls.close(&plan.out, since).await;
     drop(sandbox);
     progress.done();
@@ -149,7 +151,13 @@ fn not_started(error: StartError) -> Failure {
 }
 
 /// Follows the result; an interruption by the user ends its calls first.
-async fn follow_to_end(client: &Client, started: &Started, plan: &Plan, progress: &Progress) -> Result<ResultState, Failure> {
+async fn follow_to_end(
+    client: &Client,
+    started: &Started,
+    plan: &Plan,
+    interruption: &mut Interruption,
+    progress: &Progress,
+) -> Result<ResultState, Failure> {
     let id = started.result_id;
     let mut last = String::new();
     let tell = |state: &ResultState| {
@@ -162,7 +170,7 @@ async fn follow_to_end(client: &Client, started: &Started, plan: &Plan, progress
     };
     let result = tokio::select! {
         result = follow(client, id, plan.every, plan.longest, tell) => result,
-        () = until_interrupted() => {
+        () = interruption.wait() => {
             progress.line(&format!("interrupted: ending the calls of result {id}"));
             client.end_calls(id).await.map_err(Failure::infrastructure)?;
             follow(client, id, plan.every, Duration::from_secs(60), |_| {}).await
