@@ -56,6 +56,19 @@ pub struct Abilities {
     pub data: bool,
 }
 
+impl Abilities {
+    /// Audio and nothing else.
+    pub const NONE: Self = Self {
+        continuous_source: false,
+        continuous_sink: false,
+        scripted: false,
+        speech_marks: false,
+        dtmf: false,
+        text: false,
+        data: false,
+    };
+}
+
 /// What comes from a leg.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LegEvent {

@@ -13,7 +13,7 @@ use serde_json::Value;
 pub use junit::junit;
 pub use table::table;
 pub use ties::{TiedBy, TiedCall, TiedRun, tie};
-pub use verdict::{Failure, FailureKind, Thresholds, Verdict, judge_call};
+pub use verdict::{Failure, FailureKind, Thresholds, Verdict, failure_table, judge_call};
 
 use crate::call::CallEnd;
 use crate::measure::Measures;

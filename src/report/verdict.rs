@@ -82,11 +82,11 @@ pub struct Failure {
 }
 
 macro_rules! failure_kinds {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $void:literal;)*) => {
+    ($($doc:literal, $variant:ident = $name:literal, $void:literal;)*) => {
         /// The kinds of failures. Their names are stable: scripts and CI may rely on them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum FailureKind {
-            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+            $(#[doc = $doc] #[serde(rename = $name)] $variant,)*
         }
 
         impl FailureKind {
@@ -99,6 +99,12 @@ macro_rules! failure_kinds {
                 match self { $(Self::$variant => $name),* }
             }
 
+            /// What it means.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $doc),* }
+            }
+
             /// The run is void, not failed.
             #[must_use]
             pub const fn is_void(self) -> bool {
@@ -109,38 +115,33 @@ macro_rules! failure_kinds {
 }
 
 failure_kinds! {
-    /// The agent never spoke, or never answered a line.
-    AgentSilent = "agent_silent", false;
-    /// The agent hung up before the script was played to its end.
-    AgentHungUp = "agent_hung_up", false;
-    /// No call to the agent could be placed.
-    AgentUnreachable = "agent_unreachable", false;
-    /// The agent's connection broke or its process died.
-    ConnectionLost = "connection_lost", false;
-    /// The agent broke its protocol, or refused the call.
-    ProtocolError = "protocol_error", false;
-    /// The call reached its longest duration.
-    MaxDuration = "max_duration", false;
-    /// The agent talked on when the script interrupted it.
-    InterruptionIgnored = "interruption_ignored", false;
-    /// An answer took longer than `--max-latency-ms`.
-    LatencyExceeded = "latency_exceeded", false;
-    /// The API says that the run failed, or did not meet what was expected.
-    RunFailed = "run_failed", false;
-    /// The API says that the run took too long.
-    RunTimeout = "run_timeout", false;
-    /// The run was cancelled.
-    RunCancelled = "run_cancelled", false;
-    /// The caller's side, not the agent, broke off.
-    CallerLost = "caller_lost", true;
-    /// Trunkline's own pacing slipped by more than 100 ms.
-    PacingSlipped = "pacing_slipped", true;
-    /// The call could not be recorded, or not to its end.
-    RecordingFailed = "recording_failed", true;
-    /// The run ended at the API, but no call reached the door.
-    CallMissing = "call_missing", true;
-    /// The API failed, or does not know an end of the run.
-    Infrastructure = "infrastructure", true;
+    "The agent never spoke, or never answered a line.", AgentSilent = "agent_silent", false;
+    "The agent hung up before the script was played to its end.", AgentHungUp = "agent_hung_up", false;
+    "No call to the agent could be placed.", AgentUnreachable = "agent_unreachable", false;
+    "The agent's connection broke or its process died.", ConnectionLost = "connection_lost", false;
+    "The agent broke its protocol, or refused the call.", ProtocolError = "protocol_error", false;
+    "The call reached its longest duration.", MaxDuration = "max_duration", false;
+    "The agent talked on when the script interrupted it.", InterruptionIgnored = "interruption_ignored", false;
+    "An answer took longer than `--max-latency-ms`.", LatencyExceeded = "latency_exceeded", false;
+    "The API says that the run failed, or did not meet what was expected.", RunFailed = "run_failed", false;
+    "The API says that the run took too long.", RunTimeout = "run_timeout", false;
+    "The run was cancelled.", RunCancelled = "run_cancelled", false;
+    "The caller's side, not the agent, broke off.", CallerLost = "caller_lost", true;
+    "Trunkline's own pacing slipped by more than 100 ms.", PacingSlipped = "pacing_slipped", true;
+    "The call could not be recorded, or not to its end.", RecordingFailed = "recording_failed", true;
+    "The run ended at the API, but no call reached the door.", CallMissing = "call_missing", true;
+    "The API failed, or does not know an end of the run.", Infrastructure = "infrastructure", true;
+}
+
+/// [`FailureKind::ALL`] as a Markdown table. The README holds it; a test compares the two.
+#[must_use]
+pub fn failure_table() -> String {
+    let mut table = "| kind | verdict | meaning |\n|---|---|---|\n".to_owned();
+    for kind in FailureKind::ALL {
+        let verdict = if kind.is_void() { "void" } else { "failed" };
+        table.push_str(&format!("| `{}` | {verdict} | {} |\n", kind.name(), kind.meaning()));
+    }
+    table
 }
 
 /// What a call must keep to.

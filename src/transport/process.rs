@@ -19,9 +19,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, Sleep};
 
+use super::Capability;
 use crate::audio::{Rate, from_s16le};
 use crate::call::{Abilities, CallIds, EndReason, Leg, LegCommand, LegEvent};
 
+/// What a pipe carries.
+const ABILITIES: Abilities = Abilities { continuous_sink: true, ..Abilities::NONE };
+/// What a child process can do, for the table in the README.
+pub(super) const CAPABILITY: Capability = Capability {
+    wire: "child process",
+    way_in: None,
+    way_out: Some("`process:COMMAND`"),
+    audio: "8, 16, 24, 48 kHz, s16le",
+    abilities: ABILITIES,
+    tried: "`sh` and Python scripts",
+};
 /// What may wait for a child that does not read its stdin.
 const MOST_QUEUED: Duration = Duration::from_secs(5);
 /// From the end of the call to SIGTERM, and from there to SIGKILL.
@@ -270,7 +282,7 @@ impl Leg for ProcessLeg {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { continuous_sink: true, ..Abilities::default() }
+        ABILITIES
     }
 
     fn via(&self) -> String {

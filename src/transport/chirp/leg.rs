@@ -21,6 +21,8 @@ use crate::audio::{Rate, to_s16le};
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, Mark};
 use crate::transport::tls::Wire;
 
+/// What CHIRP carries beside audio.
+pub(super) const ABILITIES: Abilities = Abilities { speech_marks: true, ..Abilities::NONE };
 /// Audio messages that may wait for a far side that does not read: 5 s of 20 ms.
 const MOST_QUEUED: usize = 250;
 const BROKE_OFF: &str = "the connection broke off without a close";
@@ -345,7 +347,7 @@ impl Leg for ChirpLeg {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { continuous_source: self.continuous, speech_marks: true, ..Abilities::default() }
+        Abilities { continuous_source: self.continuous, ..ABILITIES }
     }
 
     fn via(&self) -> String {

@@ -23,7 +23,18 @@ pub use protocol::{ErrorCode, Incoming, Refusal, Session};
 use base64::Engine as _;
 use sha2::{Digest, Sha256};
 
+use super::Capability;
 use crate::audio::Rate;
+
+/// What CHIRP can do, for the table in the README.
+pub(super) const CAPABILITY: Capability = Capability {
+    wire: "CHIRP",
+    way_in: Some("`[doors.chirp]`, ws:// and wss://"),
+    way_out: Some("`chirp://`, `chirps://`"),
+    audio: "16 kHz, s16le",
+    abilities: leg::ABILITIES,
+    tried: "`websockets` 17.4 (Python), both ends",
+};
 
 /// CHIRP's one rate.
 pub const RATE: Rate = Rate::HZ_16000;
