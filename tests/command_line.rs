@@ -295,3 +295,37 @@ fn an_interruption_ends_the_calls_and_keeps_their_recordings() {
     assert_eq!((status.code(), &run["failures"][0]["kind"]), (Some(1), &"run_cancelled".into()), "{report}");
     assert!(out.join(run["recording"].as_str().unwrap()).join("stereo.wav").exists());
 }
+
+#[test]
+fn the_readme_is_true() {
+    let readme = include_str!("../README.md");
+    for table in [trunkline::transport::capability_table(), trunkline::report::failure_table()] {
+        assert!(
+            readme.contains(&table),
+            "the README does not hold this table as `cargo run --example readme_tables` prints it:\n{table}"
+        );
+    }
+    let toml = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    trunkline::config::Config::parse(toml).expect("the README's configuration is one");
+    // Every command that the README shows is one, with flags that it takes.
+    let shown = readme.lines().filter(|line| line.starts_with("    ")).flat_map(|line| line.split("trunkline ").skip(1));
+    let mut seen = 0;
+    for command in shown {
+        let words: Vec<_> = command.split_whitespace().collect();
+        let names = words.iter().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).take(2);
+        let mut names: Vec<&str> = names.copied().collect();
+        if !matches!(names.first(), Some(&("call" | "run" | "payload" | "sandbox" | "measure" | "record"))) {
+            continue;
+        }
+        if names[0] == "run" {
+            names.truncate(1);
+        }
+        names.push("--help");
+        let help = text(&run(&names).stdout);
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(*flag), "`trunkline {command}`: {flag} is not in the command's help");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen} commands were found");
+}
