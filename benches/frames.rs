@@ -7,9 +7,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use trunkline::audio::{FRAME, Rate, Resampler, SpeechDetector};
 use trunkline::call::{
     Abilities, Bridge, CallEnd, CallIds, CallTime, EndReason, LegCommand, LegEvent, LoggedEvent, Outlet, Party, Playout,
-    SampleIndex, Side,
+    SampleIndex, Side, Tape,
 };
-use trunkline::record::{CallInfo, Recorder, TrackInfo};
+use trunkline::record::{CallInfo, PartyInfo, Recorder};
 use trunkline::transport::chirp::Session;
 
 const RATES: [Rate; 4] = [Rate::HZ_8000, Rate::HZ_16000, Rate::HZ_24000, Rate::HZ_48000];
@@ -110,20 +110,8 @@ fn bridging(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the recording");
     let frame = speech(Rate::HZ_16000);
     group.bench_function("16000 and 16000 Hz, recorded", |b| {
-        let track = || TrackInfo { rate: Rate::HZ_16000, samples: 0, parts: Vec::new() };
-        let info = CallInfo {
-            version: 1,
-            ids: CallIds::default(),
-            started_at: chrono::Utc::now(),
-            caller_via: "bench".to_owned(),
-            agent_via: "bench".to_owned(),
-            caller: track(),
-            agent: track(),
-            stereo: None,
-            duration_ms: None,
-            end: None,
-            repaired: false,
-        };
+        let side = || PartyInfo { rate: Rate::HZ_16000, via: "bench".to_owned() };
+        let info = CallInfo::new(CallIds::default(), side(), side());
         let mut outlet = Recorded(Recorder::begin(folder.path(), info).expect("a recording"), CallTime::ZERO);
         let mut bridge = Bridge::new(party(Rate::HZ_16000), party(Rate::HZ_16000));
         b.iter(|| {

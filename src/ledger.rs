@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use serde_json::Value;
 
 use crate::call::CallIds;
+use crate::sqlite::{lay_out, set_wal};
 
 /// How long one process waits for another that writes.
 const BUSY: Duration = Duration::from_secs(10);
@@ -361,33 +362,13 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> 
     let failed = |source| LedgerError::Sqlite { path: path.to_owned(), source };
     let found = (|| {
         connection.busy_timeout(BUSY)?;
-        set_wal(connection)?;
+        set_wal(connection, BUSY)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if found == 0 {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-        }
-        transaction.commit()?;
-        Ok(found)
+        lay_out(connection, SCHEMA, VERSION)
     })()
     .map_err(failed)?;
     if found > VERSION { Err(LedgerError::Newer { path: path.to_owned(), found }) } else { Ok(()) }
-}
-
-/// Turns the write-ahead log on. For this SQLite does not wait for other processes by itself.
-pub(crate) fn set_wal(connection: &Connection) -> rusqlite::Result<()> {
-    let end = std::time::Instant::now() + BUSY;
-    loop {
-        match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)) {
-            Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) && std::time::Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            other => return other.map(|_| ()),
-        }
-    }
 }
 
 fn read_start(row: &Row<'_>) -> rusqlite::Result<Start> {

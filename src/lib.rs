@@ -25,6 +25,8 @@
 //! | [`cekura`] | the API client and the modes' payloads |
 //! | [`sandbox`] | the local stand-in for Cekura's API |
 //! | [`ledger`] | SQLite: what was triggered, which runs, where the recordings are |
+//! | [`conversation`] | a call with its recording |
+//! | [`serve`] | the doors in front of the agent |
 //! | [`config`] | `trunkline.toml` |
 
 pub mod agent;
@@ -34,6 +36,7 @@ pub mod caller;
 pub mod cekura;
 pub mod cli;
 pub mod config;
+pub mod conversation;
 pub mod error;
 pub mod ledger;
 pub mod measure;
@@ -41,4 +44,5 @@ pub mod record;
 pub mod report;
 pub mod sandbox;
 pub mod serve;
+mod sqlite;
 pub mod transport;

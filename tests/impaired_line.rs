@@ -14,7 +14,7 @@ use trunkline::agent::{AgentLines, ScriptedAgent};
 use trunkline::audio::{Rate, read_wav, resample};
 use trunkline::call::{Abilities, CallIds, EndReason, Event, Leg, LegCommand, LegEvent, Limits, LoggedEvent, Mark, Side};
 use trunkline::caller::{Patience, Player, PreparedLine, PreparedStep, ScriptedCaller};
-use trunkline::serve::{Conversation, FinishedCall, PartyInfo, Recording};
+use trunkline::conversation::{Conversation, FinishedCall, Recording, party_info};
 
 /// A seeded generator (PCG-XSH-RR).
 struct Random(u64);
@@ -165,7 +165,7 @@ async fn call(folder: &Path, line: Line, agent_rate: Rate, seed: u64) -> (Finish
     let caller: Box<dyn Leg> = Box::new(Far::new(caller(), line, seed));
     let agent: Box<dyn Leg> = Box::new(Far::new(agent(agent_rate), line, seed ^ 0xA6E7));
     let ids = CallIds { call_id: format!("call-{seed}"), ..CallIds::default() };
-    let recording = Recording::begin(Some(folder), &ids, PartyInfo::of(&*caller), PartyInfo::of(&*agent)).await;
+    let recording = Recording::begin(Some(folder), &ids, party_info(&*caller), party_info(&*agent)).await;
     let events = Arc::new(std::sync::Mutex::new(Vec::new()));
     let kept = Arc::clone(&events);
     let observer = move |event: &LoggedEvent| kept.lock().unwrap().push(event.clone());
@@ -198,7 +198,7 @@ async fn holds(line: Line, agent_rate: Rate, seed: u64) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let (finished, events) = call(folder.path(), line, agent_rate, seed).await;
     assert_eq!(finished.outcome.end.reason, EndReason::ScriptFinished, "seed {seed}: {:?}", finished.outcome.end);
-    let info = finished.outcome.recording.unwrap().unwrap();
+    let info = finished.recording.unwrap().unwrap();
     let call = finished.folder.unwrap();
     let caller = wav(&call.join("caller.wav"));
     let spoken = marked(&events, Side::Caller);

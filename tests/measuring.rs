@@ -5,14 +5,13 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::Utc;
 use common::{built_in_agent, path, python, run, suite};
 use serde_json::Value;
 use trunkline::audio::{Rate, read_wav};
-use trunkline::call::{CallEnd, CallIds, CallTime, EndReason, Event, LoggedEvent, MarkSource, SampleIndex, Side};
+use trunkline::call::{CallEnd, CallIds, CallTime, EndReason, Event, LoggedEvent, MarkSource, SampleIndex, Side, Tape};
 use trunkline::measure::truth::{NOISES, invented_on_silent_lines, row};
 use trunkline::measure::{Known, Measures, measure};
-use trunkline::record::{CallInfo, Recorder, TrackInfo};
+use trunkline::record::{CallInfo, PartyInfo, Recorder};
 
 fn shipped(names: &[&str]) -> Vec<Vec<i16>> {
     let read = |name: &&str| {
@@ -54,20 +53,9 @@ struct Made {
 impl Made {
     fn new(caller: Rate, agent: Rate) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let track = |rate| TrackInfo { rate, samples: 0, parts: Vec::new() };
-        let info = CallInfo {
-            version: 1,
-            ids: CallIds { call_id: "made".to_owned(), ..CallIds::default() },
-            started_at: Utc::now(),
-            caller_via: "a test".to_owned(),
-            agent_via: "a test".to_owned(),
-            caller: track(caller),
-            agent: track(agent),
-            stereo: None,
-            duration_ms: None,
-            end: None,
-            repaired: false,
-        };
+        let party = |rate| PartyInfo { rate, via: "a test".to_owned() };
+        let ids = CallIds { call_id: "made".to_owned(), ..CallIds::default() };
+        let info = CallInfo::new(ids, party(caller), party(agent));
         Self { recorder: Recorder::begin(folder.path(), info).unwrap(), folder, interrupting: false }
     }
 

@@ -12,24 +12,12 @@ use common::{Running, built_in_agent, call_folder, events, path, python, run, su
 use proptest::prelude::*;
 use serde_json::Value;
 use trunkline::audio::Rate;
-use trunkline::call::{CallEnd, CallIds, CallTime, EndReason, Event, LoggedEvent, SampleIndex, Side};
-use trunkline::record::{CallInfo, Recorder, TrackInfo, repair_file, repair_folder};
+use trunkline::call::{CallEnd, CallIds, CallTime, EndReason, Event, LoggedEvent, SampleIndex, Side, Tape};
+use trunkline::record::{CallInfo, PartyInfo, Recorder, repair_file, repair_folder};
 
 fn info(caller: Rate, agent: Rate) -> CallInfo {
-    let track = |rate| TrackInfo { rate, samples: 0, parts: Vec::new() };
-    CallInfo {
-        version: 1,
-        ids: CallIds { call_id: "test".to_owned(), ..CallIds::default() },
-        started_at: Utc::now(),
-        caller_via: "a test".to_owned(),
-        agent_via: "a test".to_owned(),
-        caller: track(caller),
-        agent: track(agent),
-        stereo: None,
-        duration_ms: None,
-        end: None,
-        repaired: false,
-    }
+    let party = |rate| PartyInfo { rate, via: "a test".to_owned() };
+    CallInfo::new(CallIds { call_id: "test".to_owned(), ..CallIds::default() }, party(caller), party(agent))
 }
 
 fn hung_up() -> CallEnd {

@@ -16,4 +16,4 @@ pub use frame_clock::{Due, FrameClock};
 pub use ids::{CallIds, Side};
 pub use leg::{Abilities, Leg, LegCommand, LegEvent, Mark};
 pub use playout::{Arrival, Cleared, JITTER, LEAD, LONGEST_QUEUE, OUTAGE, Playout, Released};
-pub use task::{Call, CallControl, CallOutcome, Limits, Observer, Unable};
+pub use task::{Call, CallControl, CallOutcome, Limits, Observer, Tape, Unable};

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::{Bridge, CallEnd, CallTime, EndReason, Event, Leg, LegCommand, LegEvent, LoggedEvent, Outlet, Party};
 use super::{SampleIndex, Side};
-use crate::record::{CallInfo, RecordError, Recorder};
 
 /// Events of a leg that are taken before other calls get their turn.
 const BUDGET: usize = 64;
@@ -75,27 +75,47 @@ pub struct CallOutcome {
     pub end: CallEnd,
     /// How long it lasted.
     pub duration: Duration,
-    /// What became of the recording; none when none was asked for.
-    pub recording: Option<Result<CallInfo, RecordError>>,
+}
+
+/// Keeps what happens in a call. It never waits: writing is its own business.
+pub trait Tape: Send {
+    /// The call begins: sample 0 of both tracks is at this wall time.
+    fn started(&mut self, wall: DateTime<Utc>);
+    /// What was heard of `side` from `at` on, at the side's own rate.
+    fn audio(&mut self, now: CallTime, side: Side, at: SampleIndex, samples: &[i16]);
+    /// An event.
+    fn event(&mut self, now: CallTime, event: &LoggedEvent);
+    /// What ended the recording, once; none while all is well. The call goes on.
+    fn take_error(&mut self) -> Option<String>;
+}
+
+/// Keeps nothing.
+impl Tape for () {
+    fn started(&mut self, _: DateTime<Utc>) {}
+    fn audio(&mut self, _: CallTime, _: Side, _: SampleIndex, _: &[i16]) {}
+    fn event(&mut self, _: CallTime, _: &LoggedEvent) {}
+    fn take_error(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// Watches a call's events.
 pub type Observer = Box<dyn FnMut(&LoggedEvent) + Send>;
 
 /// A call, ready to run.
-pub struct Call {
+pub struct Call<T: Tape = ()> {
     bridge: Bridge,
-    parties: Parties,
+    parties: Parties<T>,
     control: CallControl,
     limits: Limits,
 }
 
 /// The legs and whoever else hears of the call: the bridge's outlet.
-struct Parties {
+struct Parties<T> {
     started: Instant,
     caller: Seat,
     agent: Seat,
-    recorder: Option<Recorder>,
+    tape: T,
     observer: Option<Observer>,
 }
 
@@ -126,17 +146,19 @@ impl Call {
         let seat = |leg| Seat { leg, gone: false, told: false, ready: true };
         let started = Instant::now();
         let (caller, agent) = (seat(caller), seat(agent));
-        let parties = Parties { started, caller, agent, recorder: None, observer: None };
+        let parties = Parties { started, caller, agent, tape: (), observer: None };
         Ok(Self { bridge, parties, control: CallControl::default(), limits })
     }
 
-    /// Records the call.
+    /// Records the call on `tape`.
     #[must_use]
-    pub fn record(mut self, recorder: Recorder) -> Self {
-        self.parties.recorder = Some(recorder);
-        self
+    pub fn record<T: Tape>(self, tape: T) -> Call<T> {
+        let Self { bridge, parties: Parties { started, caller, agent, observer, .. }, control, limits } = self;
+        Call { bridge, parties: Parties { started, caller, agent, tape, observer }, control, limits }
     }
+}
 
+impl<T: Tape> Call<T> {
     /// Hears of every event of the call as it happens.
     #[must_use]
     pub fn observe(mut self, observer: Observer) -> Self {
@@ -151,13 +173,11 @@ impl Call {
         self
     }
 
-    /// Carries the call out, to the end of its recording.
-    pub async fn run(mut self) -> CallOutcome {
+    /// Carries the call out; gives the tape back, to be finished at the call's duration.
+    pub async fn run(mut self) -> (CallOutcome, T) {
         self.parties.started = Instant::now();
         let wall = chrono::Utc::now();
-        if let Some(recorder) = &mut self.parties.recorder {
-            recorder.started(wall);
-        }
+        self.parties.tape.started(wall);
         self.parties.log(LoggedEvent { at_ms: 0.0, side: None, event: Event::Started { wall } });
         let mut alarm = Alarm::new();
         let control = self.control.clone();
@@ -180,15 +200,11 @@ impl Call {
         // A leg that does not close in time is dropped, which closes it rudely.
         let polite = tokio::time::timeout(FAREWELL, farewell).await.is_ok();
         tracing::debug!(polite, reason = ?end.reason, "call over");
-        let recording = match self.parties.recorder.take() {
-            Some(recorder) => Some(recorder.finish(ended_at, end.clone()).await),
-            None => None,
-        };
-        CallOutcome { end, duration: ended_at.elapsed(), recording }
+        (CallOutcome { end, duration: ended_at.elapsed() }, self.parties.tape)
     }
 }
 
-fn poll_call(bridge: &mut Bridge, parties: &mut Parties, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_call<T: Tape>(bridge: &mut Bridge, parties: &mut Parties<T>, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<()> {
     for side in Side::BOTH {
         parties.seat(side).ready = true;
     }
@@ -216,7 +232,7 @@ fn poll_call(bridge: &mut Bridge, parties: &mut Parties, alarm: &mut Alarm, cx: 
 }
 
 /// Waits until both legs have closed. What they still say is not part of the call; what they still write to their log is.
-fn poll_farewell(parties: &mut Parties, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_farewell<T: Tape>(parties: &mut Parties<T>, cx: &mut Context<'_>) -> Poll<()> {
     for side in Side::BOTH {
         while let Some(event) = parties.poll_leg(side, cx) {
             if let LegEvent::Log(line) = event {
@@ -228,7 +244,7 @@ fn poll_farewell(parties: &mut Parties, cx: &mut Context<'_>) -> Poll<()> {
     if parties.caller.gone && parties.agent.gone { Poll::Ready(()) } else { Poll::Pending }
 }
 
-impl Parties {
+impl<T: Tape> Parties<T> {
     fn now(&self) -> CallTime {
         CallTime::after(self.started.elapsed())
     }
@@ -264,7 +280,7 @@ impl Parties {
     }
 }
 
-impl Outlet for Parties {
+impl<T: Tape> Outlet for Parties<T> {
     fn command(&mut self, to: Side, command: LegCommand<'_>) {
         let seat = self.seat(to);
         if !seat.gone {
@@ -275,20 +291,16 @@ impl Outlet for Parties {
 
     fn record(&mut self, of: Side, at: SampleIndex, samples: &[i16]) {
         let now = self.now();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.audio(now, of, at, samples);
-            if let Some(error) = recorder.take_error() {
-                tracing::error!("the recording has ended, the call goes on: {error}");
-                self.log(LoggedEvent { at_ms: now.millis(), side: None, event: Event::RecordingEnded { error } });
-            }
+        self.tape.audio(now, of, at, samples);
+        if let Some(error) = self.tape.take_error() {
+            tracing::error!("the recording has ended, the call goes on: {error}");
+            self.log(LoggedEvent { at_ms: now.millis(), side: None, event: Event::RecordingEnded { error } });
         }
     }
 
     fn log(&mut self, event: LoggedEvent) {
         let now = self.now();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.event(now, &event);
-        }
+        self.tape.event(now, &event);
         if let Some(observer) = &mut self.observer {
             observer(&event);
         }

@@ -11,9 +11,9 @@ use super::settings::{ConfigArgs, Ready, SpeechArgs, agent, out_folder, prepare,
 use crate::audio::Rate;
 use crate::call::{CallControl, CallIds, LoggedEvent};
 use crate::caller::Patience;
+use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info, unreachable_agent};
 use crate::error::{Exit, Failure};
 use crate::report::{Report, Thresholds};
-use crate::serve::{Conversation, FinishedCall, PartyInfo, Recording, new_call_id, unreachable_agent};
 use crate::transport::{ConnectOptions, WayOut};
 
 /// Calls an agent with a scripted caller; no API between
@@ -134,7 +134,7 @@ impl Caller {
             }
         };
         let caller = Box::new(ready.script.caller(self.patience));
-        let recording = Recording::begin(Some(&self.out), &ids, PartyInfo::of(&*caller), PartyInfo::of(&*agent)).await;
+        let recording = Recording::begin(Some(&self.out), &ids, party_info(&*caller), party_info(&*agent)).await;
         let conversation = Conversation { caller, agent, ids, began, recording };
         conversation.carry_out(ready.limits, self.control.clone(), Box::new(observer)).await
     }

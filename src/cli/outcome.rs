@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::io::result;
+use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
 use crate::measure::{Measures, measure};
 use crate::record::{CallInfo, write_labels};
 use crate::report::{Failure as RunFailure, FailureKind, Report, RunReport, Thresholds, Verdict, judge_call, table};
-use crate::serve::FinishedCall;
 
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -20,7 +20,7 @@ pub(super) enum Format {
 pub(super) fn report_call(call: &FinishedCall, scenario: &str, out: &Path, thresholds: Thresholds) -> RunReport {
     let mut failures = Vec::new();
     let mut measures = None;
-    match &call.outcome.recording {
+    match &call.recording {
         Some(Ok(info)) => match measured(call.folder.as_deref().unwrap_or(out), info) {
             Ok(found) => measures = Some(found),
             Err(problem) => failures.push(RunFailure { kind: FailureKind::RecordingFailed, detail: problem }),
@@ -32,7 +32,7 @@ pub(super) fn report_call(call: &FinishedCall, scenario: &str, out: &Path, thres
         Some(problem) => failures.push(RunFailure { kind: FailureKind::AgentUnreachable, detail: problem.clone() }),
         None => failures.extend(judge_call(&call.outcome.end, measures.as_ref(), thresholds)),
     }
-    let recording = call.folder.as_deref().filter(|_| call.outcome.recording.is_some());
+    let recording = call.folder.as_deref().filter(|_| call.recording.is_some());
     let report = RunReport {
         run_id: None,
         scenario_id: call.ids.scenario_id.clone().map(Into::into),

@@ -11,9 +11,10 @@ use super::outcome::report_call;
 use super::settings::{ConfigArgs, agent, chirp_door, out_folder};
 use crate::audio::Rate;
 use crate::call::Limits;
+use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
 use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
-use crate::serve::{Desk, FinishedCall, Happening, serve};
+use crate::serve::{Desk, Happening, serve};
 use crate::transport::WayOut;
 use crate::transport::chirp::{Door, DoorError};
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::decibel::dbfs_of;
 use super::figure::{Figure, percentile, tidy};
 use super::folder::Folder;
 use super::onset::Stretch;
@@ -361,7 +362,7 @@ fn side(folder: &Folder, side: Side, speech: &[Spoken], duration_ms: f64) -> Sid
         powers.extend(track.powers.get(from..to.min(track.powers.len())).unwrap_or_default());
     }
     let power = powers.iter().map(|power| f64::from(*power)).sum::<f64>() / powers.len().max(1) as f64;
-    let level = (power > 0.0).then(|| 10.0 * power.log10() - 90.309);
+    let level = (power > 0.0).then(|| dbfs_of(power));
     let peak = (track.peak > 0).then(|| 20.0 * (f64::from(track.peak) / 32_768.0).log10());
     let of_side = |pick: &dyn Fn(&Event) -> u64| {
         let events = folder.events.iter().filter(|logged| logged.side == Some(side));

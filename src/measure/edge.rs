@@ -7,7 +7,7 @@
 //! and does not sink back for longer than a stop consonant's closure. What lies outside is looked at close by, so that a fan
 //! that swells and sinks does not matter.
 
-use super::onset::power_of;
+use super::decibel::power_of;
 
 /// How far a boundary may be moved outwards, in ms: the longest soft consonants.
 const REACH_MS: usize = 180;

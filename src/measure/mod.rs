@@ -2,6 +2,7 @@
 //! runner that made them, so that anyone can recompute every number.
 
 mod analyse;
+mod decibel;
 mod edge;
 mod figure;
 mod folder;

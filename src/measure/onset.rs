@@ -9,11 +9,10 @@
 //! 5. Each boundary is then placed to the millisecond, as the change point between speech and the noise close by, on the track
 //!    whitened by the noise's own predictor: `edge.rs` says how. So a soft consonant that is no louder than the noise counts.
 
+use super::decibel::{power_of, ratio};
 use super::edge::EdgeTrack;
 use crate::audio::Rate;
 
-/// Power of full scale, in dB.
-const FULL_SCALE_DB: f64 = 90.308_998_7;
 /// Below this nothing is speech, dBFS; and a stretch of speech must reach this.
 const ABSOLUTE_DB: f64 = -62.0;
 const REACHES_DB: f64 = -50.0;
@@ -167,14 +166,6 @@ fn floor_at(hops: &[f32], hop: usize) -> f32 {
     let floor = *heard.select_nth_unstable_by(rank, f32::total_cmp).1;
     let floor = if clean { floor.min(power_of(CLEAN_FLOOR_DB)) } else { floor };
     floor.max(absolute)
-}
-
-fn ratio(db: f64) -> f32 {
-    10f64.powf(db / 10.0) as f32
-}
-
-pub(super) fn power_of(dbfs: f64) -> f32 {
-    10f64.powf((dbfs + FULL_SCALE_DB) / 10.0) as f32
 }
 
 /// A second-order Butterworth high-pass.

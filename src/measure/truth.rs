@@ -1,6 +1,7 @@
 //! How good the onset detector is: synthetic calls whose onsets are known, in noise. Seeded, so that anyone gets the same
 //! table: `cargo run --release --example onset_truth`.
 
+use super::decibel::{dbfs_of, power_of};
 use super::onset::OnsetDetector;
 use crate::audio::Rate;
 
@@ -116,7 +117,7 @@ fn call(speech: Option<&[Vec<i16>]>, noise: &str, snr_db: f64, random: &mut Rand
         truth.push((start as f64 / 16.0, samples.len() as f64 / 16.0));
     }
     samples.extend(std::iter::repeat_n(0.0, 16_000));
-    let level_db = 10.0 * (power / spoken as f64).log10() - 90.309 - snr_db;
+    let level_db = dbfs_of(power / spoken as f64) - snr_db;
     add_noise(&mut samples, noise, level_db, random);
     (quantised(&samples), truth)
 }
@@ -158,7 +159,7 @@ fn add_noise(samples: &mut [f64], noise: &str, level_db: f64, random: &mut Rando
         _ => hum_and_fan(samples.len(), random),
     };
     let power = made.iter().map(|sample| sample * sample).sum::<f64>() / made.len() as f64;
-    let gain = (10f64.powf((level_db + 90.309) / 10.0) / power).sqrt();
+    let gain = (f64::from(power_of(level_db)) / power).sqrt();
     made.iter_mut().zip(samples).for_each(|(noise, sample)| *sample += *noise * gain);
 }
 

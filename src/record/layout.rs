@@ -67,6 +67,36 @@ pub struct CallInfo {
     pub repaired: bool,
 }
 
+/// What a recording must know of a party.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartyInfo {
+    /// The rate of its audio.
+    pub rate: Rate,
+    /// How it is reached.
+    pub via: String,
+}
+
+impl CallInfo {
+    /// A call that begins now.
+    #[must_use]
+    pub fn new(ids: CallIds, caller: PartyInfo, agent: PartyInfo) -> Self {
+        let track = |rate| TrackInfo { rate, samples: 0, parts: Vec::new() };
+        Self {
+            version: 1,
+            ids,
+            started_at: Utc::now(),
+            caller: track(caller.rate),
+            agent: track(agent.rate),
+            caller_via: caller.via,
+            agent_via: agent.via,
+            stereo: None,
+            duration_ms: None,
+            end: None,
+            repaired: false,
+        }
+    }
+}
+
 /// One track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackInfo {

@@ -10,7 +10,9 @@ mod track;
 pub use error::RecordError;
 pub use finish::write_labels;
 pub(crate) use finish::write_whole;
-pub use layout::{AGENT_WAV, CALL_JSON, CALLER_WAV, CallInfo, EVENTS_JSONL, LABELS_TXT, Part, STEREO_WAV, TrackInfo, part_name};
+pub use layout::{
+    AGENT_WAV, CALL_JSON, CALLER_WAV, CallInfo, EVENTS_JSONL, LABELS_TXT, Part, PartyInfo, STEREO_WAV, TrackInfo, part_name,
+};
 pub use recorder::Recorder;
 pub use repair::{Mended, repair_file, repair_folder};
 pub use track::LONGEST_PART;

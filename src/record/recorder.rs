@@ -16,7 +16,7 @@ use super::finish::{finish_folder, write_call_json};
 use super::layout::{CallInfo, EVENTS_JSONL};
 use super::track::{LONGEST_PART, TrackWriter};
 use crate::audio::{Rate, push_s16le};
-use crate::call::{CallEnd, CallTime, LoggedEvent, SampleIndex, Side};
+use crate::call::{CallEnd, CallTime, LoggedEvent, SampleIndex, Side, Tape};
 
 /// What is gathered before it is written. With [`ROUND`], a killed process loses less than 200 ms.
 const BATCH: Duration = Duration::from_millis(120);
@@ -105,42 +105,6 @@ impl Recorder {
         &self.folder
     }
 
-    /// The call begins: sample 0 of both tracks is now.
-    pub fn started(&mut self, wall: DateTime<Utc>) {
-        self.info.started_at = wall;
-    }
-
-    /// Takes what was heard of `side` from `at` on.
-    pub fn audio(&mut self, now: CallTime, side: Side, at: SampleIndex, samples: &[i16]) {
-        let unbroken = self.batch.runs.iter_mut().rev().find(|(of, ..)| *of == side);
-        match unbroken.filter(|(_, from, run)| *from + run.len() as u64 / 2 == at) {
-            Some((_, _, run)) => push_s16le(samples, run),
-            None => {
-                let mut run = Vec::with_capacity(self.rate(side).samples_in(BATCH) as usize * 2 + samples.len() * 2);
-                push_s16le(samples, &mut run);
-                self.batch.runs.push((side, at, run));
-            }
-        }
-        self.pass_on_when_due(now);
-    }
-
-    /// Takes an event.
-    pub fn event(&mut self, now: CallTime, event: &LoggedEvent) {
-        serde_json::to_writer(&mut self.batch.events, event).expect("an event is plain data with string keys");
-        self.batch.events.push(b'\n');
-        self.pass_on_when_due(now);
-    }
-
-    /// What ended the recording, once; none while all is well.
-    pub fn take_error(&mut self) -> Option<String> {
-        if self.given_up {
-            return None;
-        }
-        let error = self.shared.error.get().map(ToString::to_string);
-        self.given_up = error.is_some();
-        error
-    }
-
     /// Ends the recording: both tracks to the call's last moment, the stereo file, the labels and the whole `call.json`.
     ///
     /// # Errors
@@ -200,6 +164,40 @@ impl Recorder {
         }
         let sent = writer().send(Job::Write(Arc::clone(&self.shared), batch));
         debug_assert!(sent.is_ok(), "the writer lives as long as the process");
+    }
+}
+
+impl Tape for Recorder {
+    fn started(&mut self, wall: DateTime<Utc>) {
+        self.info.started_at = wall;
+    }
+
+    fn audio(&mut self, now: CallTime, side: Side, at: SampleIndex, samples: &[i16]) {
+        let unbroken = self.batch.runs.iter_mut().rev().find(|(of, ..)| *of == side);
+        match unbroken.filter(|(_, from, run)| *from + run.len() as u64 / 2 == at) {
+            Some((_, _, run)) => push_s16le(samples, run),
+            None => {
+                let mut run = Vec::with_capacity(self.rate(side).samples_in(BATCH) as usize * 2 + samples.len() * 2);
+                push_s16le(samples, &mut run);
+                self.batch.runs.push((side, at, run));
+            }
+        }
+        self.pass_on_when_due(now);
+    }
+
+    fn event(&mut self, now: CallTime, event: &LoggedEvent) {
+        serde_json::to_writer(&mut self.batch.events, event).expect("an event is plain data with string keys");
+        self.batch.events.push(b'\n');
+        self.pass_on_when_due(now);
+    }
+
+    fn take_error(&mut self) -> Option<String> {
+        if self.given_up {
+            return None;
+        }
+        let error = self.shared.error.get().map(ToString::to_string);
+        self.given_up = error.is_some();
+        error
     }
 }
 

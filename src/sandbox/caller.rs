@@ -80,10 +80,10 @@ async fn call(order: RunOrder, script: &PreparedScript, patience: Patience, tell
     let calling = call.controlled_by(control.clone()).observe(Box::new(observer)).run();
     let mut calling = std::pin::pin!(calling);
     let outcome = tokio::select! {
-        outcome = &mut calling => outcome,
+        (outcome, ()) = &mut calling => outcome,
         () = cancel.cancelled() => {
             control.cancel();
-            calling.await
+            calling.await.0
         }
     };
     order.progress.evaluating();

@@ -12,10 +12,12 @@ use super::carrier::{RunOutcome, TestProfile, TranscriptLine};
 use super::request::StartRequest;
 use super::{SandboxError, SandboxScenario};
 use crate::cekura::Status;
-use crate::ledger::set_wal;
+use crate::sqlite::{lay_out, set_wal};
 
 /// The file within the sandbox's folder.
 const FILE: &str = "sandbox.sqlite";
+/// How long another sandbox that has the file may take to let go of it.
+const BUSY: Duration = Duration::from_millis(500);
 /// The layout's version, kept in `user_version`.
 const VERSION: i64 = 1;
 
@@ -314,18 +316,11 @@ impl Store {
 /// Sets the connection up, makes the tables where there are none, and tells the layout's version.
 fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
     // Two sandboxes on one folder would each take the other's runs for dead: the file is held for as long as it is open.
-    connection.busy_timeout(Duration::from_millis(500))?;
+    connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    set_wal(connection)?;
+    set_wal(connection, BUSY)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found == 0 {
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-    }
-    transaction.commit()?;
-    Ok(found)
+    lay_out(connection, SCHEMA, VERSION)
 }
 
 /// A scenario's own test profile; one that the start request names shows under its id.

@@ -13,9 +13,10 @@ use super::super::progress::Progress;
 use super::super::serve::closed_door;
 use super::super::settings::shown;
 use crate::call::{CallEnd, CallIds, CallOutcome, EndReason};
+use crate::conversation::FinishedCall;
 use crate::error::Failure;
 use crate::record::{CALL_JSON, CallInfo, RecordError};
-use crate::serve::{Desk, FinishedCall, Happening, serve};
+use crate::serve::{Desk, Happening, serve};
 use crate::transport::chirp::{Door, DoorConfig, DoorError};
 
 /// How long calls may take to end after the API says that all runs have.
@@ -83,7 +84,7 @@ impl Calls {
     pub(super) async fn close(self, out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
         match self {
             Self::Beside(_) => {
-                let all_over = || recorded_since(out, since).iter().all(|call| matches!(call.outcome.recording, Some(Ok(_))));
+                let all_over = || recorded_since(out, since).iter().all(|call| matches!(call.recording, Some(Ok(_))));
                 wait_for_last_calls(all_over).await;
                 recorded_since(out, since)
             }
@@ -157,6 +158,6 @@ fn from_folder(folder: std::path::PathBuf, info: CallInfo) -> FinishedCall {
     let no_end = RecordError::Malformed { path: folder.join(CALL_JSON), problem: NO_END.to_owned() };
     // The end and the duration are written together, when all the files are there.
     let recording = if info.duration_ms.is_some() { Ok(info) } else { Err(no_end) };
-    let outcome = CallOutcome { end, duration, recording: Some(recording) };
-    FinishedCall { ids, began, folder: Some(folder), outcome, unreachable: None }
+    let outcome = CallOutcome { end, duration };
+    FinishedCall { ids, began, folder: Some(folder), outcome, recording: Some(recording), unreachable: None }
 }

@@ -19,11 +19,12 @@ use crate::caller::suite::Suite;
 use crate::cekura::{
     Client, FollowError, Key, Lookup, Mode, ResultState, RunState, StartError, Started, Status, follow, start_once,
 };
+use crate::conversation::FinishedCall;
 use crate::error::Failure;
 use crate::ledger::Ledger;
 use crate::report::{Failure as RunFailure, FailureKind, Report, RunReport, Thresholds, TiedBy, TiedCall, TiedRun, Verdict, tie};
 use crate::sandbox::{PACING_SLIP_KEY, Sandbox, SandboxConfig};
-use crate::serve::{Desk, FinishedCall};
+use crate::serve::Desk;
 use crate::transport::chirp::DoorConfig;
 
 /// A slip of the sandbox's own pacing above this makes a run void, in ms.
