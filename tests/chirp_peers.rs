@@ -310,3 +310,35 @@ fn the_built_in_agent_stops_within_200_ms_when_it_is_spoken_over() {
         assert!(last - interrupted <= 0.2, "{mode}: the last message came {:.3} s after the caller's onset", last - interrupted);
     }
 }
+
+/// An address of this machine at which nobody listens.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn a_dial_tries_three_times_more_with_a_growing_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let (suite, out) = (suite(folder.path(), &["", "Thank you, goodbye. <endcall/>"]), folder.path().join("out"));
+    let address = free_address();
+    let to = format!("chirp://{address}/");
+    let arguments = ["-v", "call", "--to", &to, "--suite", path(&suite), "--out", path(&out)];
+    let mut call = common::Running::stderr_of(common::trunkline(&arguments));
+    let pauses: Vec<u64> = (0..2)
+        .map(|_| call.wait_for("a pause", |line| line.split("trying again in ").nth(1)?.split(' ').next()?.parse().ok()))
+        .collect();
+    assert_eq!(pauses, [500, 1000]);
+    // An agent that comes up late is still reached.
+    let listening = ["agent", "scripted", "--listen", &address];
+    let _agent = common::Running::stderr_of(common::trunkline(&listening));
+    assert!(call.wait().success());
+    let report: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["verdict"], "passed");
+    let to = format!("chirp://{}/", free_address());
+    let output = run(&["call", "--to", &to, "--suite", path(&suite), "--out", path(&out), "--format", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let failure = &report["runs"][0]["failures"][0];
+    assert_eq!((output.status.code(), &failure["kind"]), (Some(1), &"agent_unreachable".into()));
+    assert!(failure["detail"].as_str().unwrap().contains("tried 4 times"), "{failure}");
+}
