@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::payload::Mode;
+use super::payload::{Mode, redacted};
 use super::{ApiError, Client, ResultState, RunState};
 use crate::ledger::{Intent, Ledger, LedgerError, LedgerRun, StartId};
 
@@ -70,9 +70,10 @@ pub enum StartError {
 
 /// Starts the runs of `body`, once.
 ///
-/// The name in the body is made unique (or given). The intent goes into the ledger, then the POST is sent, one time, then the reply goes into the
-/// ledger. When the answer is lost on its way the result is looked for by its name, as `lookup` says; a second POST is
-/// never sent. Check the body first ([`super::payload::check`]): what it costs is not asked here.
+/// The name in the body is made unique (or given), where the mode takes one. The intent goes into the ledger, without the
+/// body's secrets, then the POST is sent, one time, then the reply goes into the ledger. When the answer is lost on its way
+/// the result is looked for by its name, as `lookup` says; a second POST is never sent. Check the body first
+/// ([`super::payload::check`]): what it costs is not asked here.
 ///
 /// # Errors
 /// A [`StartError`], which says whether runs may have been started.
@@ -84,13 +85,14 @@ pub async fn start_once(
     lookup: Lookup,
 ) -> Result<Started, StartError> {
     let name = make_name_unique(mode, &mut body)?;
-    let start = ledger.intend(&Intent { mode: mode.name(), name: &name, base_url: client.base_url(), body: &body })?;
+    let start = ledger.intend(&Intent { mode: mode.name(), name: &name, base_url: client.base_url(), body: &redacted(&body) })?;
     ledger.sent(start)?;
     match client.start(mode, &body).await {
         Ok(result) => Ok(finish(ledger, start, name, result, false)),
         Err(error) if error.leaves_start_open() => {
             tracing::warn!(%error, name, "the answer to the start is lost; looking for the result by its name");
-            match look_for(client, &name, lookup).await {
+            let found = if mode.takes_name() { look_for(client, &name, lookup).await } else { None };
+            match found {
                 Some(result) => Ok(finish(ledger, start, name, result, true)),
                 None => {
                     note(ledger.lost(start, &error.to_string()));
@@ -135,7 +137,7 @@ fn note(outcome: Result<(), LedgerError>) {
     }
 }
 
-/// Puts a name into the body that no other start has.
+/// Puts a name into the body that no other start has; of a mode whose start takes none, the name is the ledger's alone.
 fn make_name_unique(mode: Mode, body: &mut Value) -> Result<String, StartError> {
     let body = body.as_object_mut().ok_or(StartError::Body("it is not an object"))?;
     let id = uuid::Uuid::new_v4().simple().to_string();
@@ -148,6 +150,8 @@ fn make_name_unique(mode: Mode, body: &mut Value) -> Result<String, StartError> 
     let kept: String = label.chars().take(LONGEST_NAME - suffix.len()).collect();
     let name = format!("{}{suffix}", kept.trim_end());
     let name = name.trim_start().to_owned();
-    body.insert("name".into(), name.clone().into());
+    if mode.takes_name() {
+        body.insert("name".into(), name.clone().into());
+    }
     Ok(name)
 }

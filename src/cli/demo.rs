@@ -63,6 +63,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             mode: Mode::Chirp,
             body,
             place: Where::Sandbox(Sandboxed { suite, ready }),
+            waits: true,
             desk: Some(Desk { agent: to, connect, out: Some(out.clone()), limits: Limits::default() }),
             door: chirp_door(&config)?,
             door_is_set: false,

@@ -1,6 +1,6 @@
 //! Builds a start request's body from typed options.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Misfit, Mode, check};
 
@@ -24,14 +24,14 @@ pub enum Selection {
     },
 }
 
-/// What to run and how: the selection block that the voice modes share, and their ways to reach the agent.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What to run and how. Whatever the mode does not have is a misfit, not left out.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RunOptions {
-    /// The agent at Cekura.
+    /// The agent at Cekura: `agent_id` or `agent`, as the mode calls it.
     pub agent_id: Option<u64>,
-    /// Which scenarios; none is a misfit.
+    /// Which scenarios; none is a misfit. The entry modes take ids alone.
     pub selection: Option<Selection>,
-    /// Where Cekura dials the agent: a `ws://` or `wss://` address in place of the agent's own.
+    /// Where Cekura dials the agent, in place of the agent's own address: of the body or of each entry, as the mode has it.
     pub websocket_url: Option<String>,
     /// The result's label, at most 255 characters.
     pub name: Option<String>,
@@ -47,6 +47,10 @@ pub struct RunOptions {
     pub mock_tool_names: Option<Vec<String>>,
     /// Which version of the agent.
     pub agent_version_id: Option<String>,
+    /// More fields of the body, each of some modes only.
+    pub more: Map<String, Value>,
+    /// More members of each entry: one for all entries, or one for each in turn.
+    pub entries: Vec<Map<String, Value>>,
 }
 
 impl RunOptions {
@@ -55,22 +59,23 @@ impl RunOptions {
     /// # Errors
     /// Every [`Misfit`] of the body, as [`check`] finds them.
     pub fn build(&self, mode: Mode) -> Result<Value, Vec<Misfit>> {
-        let body = self.body();
+        let body = self.body(mode);
         let misfits = check(mode, &body);
         if misfits.is_empty() { Ok(body) } else { Err(misfits) }
     }
 
-    fn body(&self) -> Value {
-        let mut body = serde_json::Map::new();
+    fn body(&self, mode: Mode) -> Value {
+        let mut body = Map::new();
         let mut put = |key: &str, value: Option<Value>| {
             if let Some(value) = value {
                 body.insert(key.to_owned(), value);
             }
         };
         let list = |ids: &Vec<u64>| (!ids.is_empty()).then(|| ids.clone().into());
-        put("agent_id", self.agent_id.map(Value::from));
+        put(if mode.entry().is_some() { "agent" } else { "agent_id" }, self.agent_id.map(Value::from));
         match &self.selection {
             None => {}
+            Some(Selection::Ids(ids)) if mode.entry().is_some() => put("scenarios", Some(self.entries_of(mode, ids))),
             Some(Selection::Ids(ids)) => put("scenarios", Some(ids.clone().into())),
             Some(Selection::First(count)) => put("scenarios", Some((*count).into())),
             Some(Selection::All) => put("scenarios", Some("all".into())),
@@ -80,14 +85,32 @@ impl RunOptions {
                 put("project_id", Some((*project_id).into()));
             }
         }
-        put("websocket_url", self.websocket_url.clone().map(Value::from));
+        let in_entries = mode.entry().is_some_and(|members| members.iter().any(|member| member.name == "websocket_url"));
+        put("websocket_url", self.websocket_url.clone().filter(|_| !in_entries).map(Value::from));
         put("name", self.name.clone().map(Value::from));
-        put("frequency", self.frequency.map(Value::from));
+        // The one mode that wants it said has no default of its own.
+        let once = mode.field("frequency").is_some_and(|field| field.required).then_some(1);
+        put("frequency", self.frequency.or(once).map(Value::from));
         put("personality_ids", list(&self.personality_ids));
         put("test_profile_ids", list(&self.test_profile_ids));
         put("concurrency_limit", self.concurrency_limit.map(Value::from));
         put("mock_tool_names", self.mock_tool_names.clone().map(Value::from));
         put("agent_version_id", self.agent_version_id.clone().map(Value::from));
+        body.extend(self.more.clone());
         Value::Object(body)
+    }
+
+    fn entries_of(&self, mode: Mode, ids: &[u64]) -> Value {
+        let has = |name: &str| mode.entry().into_iter().flatten().any(|member| member.name == name);
+        let entry = |(at, id): (usize, &u64)| {
+            let mut entry = Map::from_iter([("scenario".to_owned(), Value::from(*id))]);
+            if let Some(url) = self.websocket_url.as_ref().filter(|_| has("websocket_url")) {
+                entry.insert("websocket_url".into(), url.clone().into());
+            }
+            let more = if self.entries.len() == 1 { self.entries.first() } else { self.entries.get(at) };
+            entry.extend(more.cloned().unwrap_or_default());
+            Value::Object(entry)
+        };
+        ids.iter().enumerate().map(entry).collect()
     }
 }

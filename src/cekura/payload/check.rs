@@ -2,44 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Misfit, Mode};
-
-/// A key of the body and what it holds.
-pub(super) struct Field {
-    pub(super) name: &'static str,
-    kind: Kind,
-    nullable: bool,
-}
-
-impl Field {
-    pub(super) const fn new(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, nullable: false }
-    }
-
-    pub(super) const fn nullable(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, nullable: true }
-    }
-}
-
-/// What a field holds.
-pub(super) enum Kind {
-    /// An id: a whole number from 1.
-    Id,
-    /// A list of ids, not empty.
-    Ids,
-    /// How often or how many: a whole number from 1.
-    Count,
-    /// A text of at most `longest` characters, not empty.
-    Text { longest: Option<usize> },
-    /// A list of texts.
-    Texts { may_be_empty: bool },
-    /// One of these words.
-    Choice(&'static [&'static str]),
-    /// A `ws://` or `wss://` address.
-    WebSocketUrl,
-    /// A list of scenario ids, a number (the first N of the agent's) or `"all"`.
-    Scenarios,
-}
+use super::field::{Field, Kind};
+use super::{Misfit, Mode, token};
 
 /// Checks a start request's body; an empty list means that it fits.
 ///
@@ -52,12 +16,17 @@ pub fn check(mode: Mode, body: &Value) -> Vec<Misfit> {
     };
     let mut found = Vec::new();
     for (key, value) in body {
-        match mode.fields().iter().find(|field| field.name == key) {
-            Some(field) => check_field(field, value, &mut found),
+        match mode.field(key) {
+            Some(field) => check_field("$", field, value, &mut found),
             None => found.push(unknown_key(mode, key)),
         }
     }
-    check_selection(body, &mut found);
+    for field in mode.fields().filter(|field| field.required && !body.contains_key(field.name)) {
+        found.push(misfit("$", format!("has no {}", field.name), &wanted(field)));
+    }
+    if mode.entry().is_none() {
+        check_selection(body, &mut found);
+    }
     found
 }
 
@@ -88,11 +57,11 @@ fn check_selection(body: &Map<String, Value>, found: &mut Vec<Misfit>) {
     }
 }
 
-fn check_field(field: &Field, value: &Value, found: &mut Vec<Misfit>) {
+fn check_field(place: &str, field: &Field, value: &Value, found: &mut Vec<Misfit>) {
     if field.nullable && value.is_null() {
         return;
     }
-    let path = format!("$.{}", field.name);
+    let path = format!("{place}.{}", field.name);
     match &field.kind {
         Kind::Id => check_whole(&path, value, "an id: a whole number from 1", found),
         Kind::Count => check_whole(&path, value, "a whole number from 1", found),
@@ -102,6 +71,118 @@ fn check_field(field: &Field, value: &Value, found: &mut Vec<Misfit>) {
         Kind::Choice(words) => check_choice(&path, value, words, found),
         Kind::WebSocketUrl => check_websocket_url(&path, value, found),
         Kind::Scenarios => check_scenarios(&path, value, found),
+        Kind::UpTo(most) => check_up_to(&path, value, *most, found),
+        Kind::RoomUrl => check_room_url(&path, value, found),
+        Kind::Entries(members) => check_entries(&path, value, members, found),
+        Kind::Object(members) => match value {
+            Value::Object(object) => check_members(&path, object, members, found),
+            other => found.push(misfit(&path, format!("is {}", what(other)), &wanted(field))),
+        },
+        Kind::AnyObject if value.is_object() => {}
+        Kind::AnyObject => found.push(misfit(&path, format!("is {}", what(value)), &wanted(field))),
+        Kind::TextMap => check_text_map(&path, value, found),
+        Kind::RoomToken => {
+            found.extend(token::problems(value).into_iter().map(|(problem, expected)| misfit(&path, problem, expected)))
+        }
+        Kind::Secret if value.as_str().is_some_and(|text| !text.trim().is_empty()) => {}
+        Kind::Secret => found.push(misfit(&path, "is no text, or an empty one".into(), &wanted(field))),
+    }
+}
+
+/// What a field wants, for one that is missing or of another kind.
+fn wanted(field: &Field) -> String {
+    match &field.kind {
+        Kind::Id => "an id".into(),
+        Kind::Ids => "a list of ids".into(),
+        Kind::Count => "a whole number from 1".into(),
+        Kind::UpTo(most) => format!("a whole number from 1 to {most}"),
+        Kind::Text { .. } | Kind::Secret => "a text".into(),
+        Kind::Texts { .. } => "a list of texts".into(),
+        Kind::Choice(words) => format!("one of {}", words.join(", ")),
+        Kind::WebSocketUrl => "a ws:// or wss:// address".into(),
+        Kind::RoomUrl => "the room's address".into(),
+        Kind::Scenarios => "a list of scenario ids".into(),
+        Kind::Entries(members) => format!("a list of entries such as {}", example(members, &Value::from(1))),
+        Kind::Object(members) => {
+            format!("an object with {}", members.iter().map(|member| member.name).collect::<Vec<_>>().join(", "))
+        }
+        Kind::AnyObject => "an object".into(),
+        Kind::TextMap => "an object whose values are texts".into(),
+        Kind::RoomToken => "an access token for the room".into(),
+    }
+}
+
+/// The entry that a bare scenario id stands for.
+fn example(members: &[Field], scenario: &Value) -> String {
+    let required = members.iter().filter(|member| member.required).map(|member| match member.name {
+        "scenario" => format!("\"scenario\": {scenario}"),
+        name => format!("\"{name}\": \"…\""),
+    });
+    format!("{{{}}}", required.collect::<Vec<_>>().join(", "))
+}
+
+fn check_up_to(path: &str, value: &Value, most: i64, found: &mut Vec<Misfit>) {
+    let expected = format!("a whole number from 1 to {most}");
+    match value.as_i64() {
+        Some(number) if number > most => found.push(misfit(path, format!("is {number}, above {most}"), &expected)),
+        _ => check_whole(path, value, &expected, found),
+    }
+}
+
+fn check_entries(path: &str, value: &Value, members: &'static [Field], found: &mut Vec<Misfit>) {
+    let Value::Array(entries) = value else {
+        let expected = format!("a list of entries: [{}]", example(members, &Value::from(value.as_i64().unwrap_or(1))));
+        return found.push(misfit(path, format!("is {}", what(value)), &expected));
+    };
+    if entries.is_empty() {
+        found.push(misfit(path, "is an empty list".into(), &format!("entries such as {}", example(members, &Value::from(1)))));
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        match entry {
+            Value::Object(object) => check_members(&path, object, members, found),
+            Value::Number(id) => {
+                found.push(misfit(&path, format!("is the number {id}"), &example(members, entry)));
+            }
+            other => found.push(misfit(&path, format!("is {}", what(other)), &example(members, &Value::from(1)))),
+        }
+    }
+}
+
+fn check_members(path: &str, object: &Map<String, Value>, members: &'static [Field], found: &mut Vec<Misfit>) {
+    for (key, value) in object {
+        match members.iter().find(|member| member.name == key) {
+            Some(field) => check_field(path, field, value, found),
+            None => {
+                let expected = match closest(members.iter(), key) {
+                    Some(name) => format!("{name}?"),
+                    None => format!("one of {}", members.iter().map(|member| member.name).collect::<Vec<_>>().join(", ")),
+                };
+                found.push(misfit(&member(path, key), "is not a field there".into(), &expected));
+            }
+        }
+    }
+    for field in members.iter().filter(|field| field.required && !object.contains_key(field.name)) {
+        found.push(misfit(path, format!("has no {}", field.name), &wanted(field)));
+    }
+}
+
+fn check_text_map(path: &str, value: &Value, found: &mut Vec<Misfit>) {
+    let Value::Object(object) = value else {
+        return found.push(misfit(path, format!("is {}", what(value)), "an object whose values are texts"));
+    };
+    for (key, value) in object.iter().filter(|(_, value)| !value.is_string()) {
+        found.push(misfit(&member(path, key), format!("is {}", what(value)), "a text"));
+    }
+}
+
+fn check_room_url(path: &str, value: &Value, found: &mut Vec<Misfit>) {
+    const EXPECTED: &str = "the server's address: wss://, ws://, https:// or http://";
+    match value.as_str().map(reqwest::Url::parse) {
+        Some(Ok(url)) if matches!(url.scheme(), "ws" | "wss" | "http" | "https") => {}
+        Some(Ok(url)) => found.push(misfit(path, format!("has the scheme {}://", url.scheme()), EXPECTED)),
+        Some(Err(error)) => found.push(misfit(path, format!("is no address ({error})"), EXPECTED)),
+        None => found.push(misfit(path, format!("is {}", what(value)), EXPECTED)),
     }
 }
 
@@ -226,17 +307,16 @@ pub(crate) fn parse_websocket_url(text: &str) -> Result<(), String> {
 }
 
 fn unknown_key(mode: Mode, key: &str) -> Misfit {
-    let slip = mode.slips().iter().find(|(wrong, _)| *wrong == key).map(|(_, right)| *right);
-    let expected = match slip.or_else(|| nearest(mode, key)) {
+    let expected = match mode.right_name(key).or_else(|| closest(mode.fields(), key)) {
         Some(name) => format!("{name}?"),
-        None => format!("one of {}", mode.fields().iter().map(|field| field.name).collect::<Vec<_>>().join(", ")),
+        None => format!("one of {}", mode.fields().map(|field| field.name).collect::<Vec<_>>().join(", ")),
     };
     misfit(&member("$", key), format!("is not a field of {}", mode.endpoint()), &expected)
 }
 
-fn nearest(mode: Mode, key: &str) -> Option<&'static str> {
+fn closest(fields: impl Iterator<Item = &'static Field>, key: &str) -> Option<&'static str> {
     let likeness = |name: &str| strsim::jaro_winkler(name, &key.to_lowercase());
-    let best = mode.fields().iter().map(|field| field.name).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    let best = fields.map(|field| field.name).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.85).then_some(best)
 }
 

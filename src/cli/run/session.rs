@@ -49,7 +49,9 @@ pub(in super::super) struct Plan {
     pub(in super::super) mode: Mode,
     pub(in super::super) body: Value,
     pub(in super::super) place: Where,
-    /// Whom the door connects to; none: the runs are started and not waited for.
+    /// The result is followed to its end.
+    pub(in super::super) waits: bool,
+    /// Whom the door connects to; none where nobody waits and where the mode has no door here.
     pub(in super::super) desk: Option<Desk>,
     pub(in super::super) door: DoorConfig,
     /// The door's address is the configuration's, not the default.
@@ -90,16 +92,19 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
     if let Some(error) = &started.ledger_error {
         progress.line(&format!("the ledger does not have it: {error}"));
     }
-    let Some(calls) = calls else {
+    if !plan.waits {
         progress.done();
         return Ok(report_started(&plan, &started));
-    };
+    }
     let state = follow_to_end(&client, &started, &plan, &mut interruption, &progress).await;
-    let finished = calls.close(&plan.out, since).await;
+    let finished = match calls {
+        Some(calls) => Some(calls.close(&plan.out, since).await),
+        None => None,
+    };
     drop(sandbox);
     progress.done();
     let state = state?;
-    Ok(report(&plan, &state, &finished, &ledger))
+    Ok(report(&plan, &state, finished.as_deref(), &ledger))
 }
 
 /// The ledger's file: `$TRUNKLINE_LEDGER`, else in the user's data folder.
@@ -198,7 +203,12 @@ fn report_started(plan: &Plan, started: &Started) -> Report {
     report
 }
 
-fn report(plan: &Plan, state: &ResultState, calls: &[FinishedCall], ledger: &Ledger) -> Report {
+/// The report of a result that has ended; `calls` is what the door saw, none where there was no door.
+fn report(plan: &Plan, state: &ResultState, calls: Option<&[FinishedCall]>, ledger: &Ledger) -> Report {
+    let Some(calls) = calls else {
+        let runs = state.runs.iter().map(|run| RunReport { failures: api_failures(run), ..run_report(run) }.judged());
+        return report_of(plan, state, runs.collect());
+    };
     let runs: Vec<_> = state
         .runs
         .iter()
@@ -211,7 +221,11 @@ fn report(plan: &Plan, state: &ResultState, calls: &[FinishedCall], ledger: &Led
         Some((call, by)) => tied_report(plan, state, run, &calls[call], by, ledger),
         None => untied_report(run, calls.len()),
     });
-    let mut report = Report::new(plan.mode.name(), state.name.clone(), state.status.as_str(), plan.fail_under, reports.collect());
+    report_of(plan, state, reports.collect())
+}
+
+fn report_of(plan: &Plan, state: &ResultState, runs: Vec<RunReport>) -> Report {
+    let mut report = Report::new(plan.mode.name(), state.name.clone(), state.status.as_str(), plan.fail_under, runs);
     report.result_id = Some(state.id.into());
     report
 }
