@@ -115,6 +115,11 @@ fn the_help_of_each_command_shows_an_example_that_the_command_takes() {
         "run",
         "payload chirp",
         "payload check",
+        "payload livekit_v2",
+        "runs list",
+        "runs recover",
+        "results wait",
+        "history",
         "sandbox",
         "call",
         "serve",
@@ -314,7 +319,7 @@ fn the_readme_is_true() {
         let words: Vec<_> = command.split_whitespace().collect();
         let names = words.iter().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).take(2);
         let mut names: Vec<&str> = names.copied().collect();
-        if !matches!(names.first(), Some(&("call" | "run" | "payload" | "sandbox" | "measure" | "record"))) {
+        if !matches!(names.first(), Some(&("call" | "run" | "runs" | "payload" | "sandbox" | "measure" | "record"))) {
             continue;
         }
         if names[0] == "run" {

@@ -477,3 +477,114 @@ fn an_interrupted_run_ends_its_calls_and_says_so() {
         "{report}"
     );
 }
+
+/// Trunkline against the API at `url`: exit code and stdout.
+fn ask(folder: &Path, url: &str, arguments: &[&str]) -> (i32, String) {
+    let mut command = trunkline(arguments);
+    command.env("CEKURA_API_URL", url).env("CEKURA_API_KEY", "any").env("TRUNKLINE_LEDGER", folder.join("ledger.sqlite"));
+    let output = command.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code().unwrap(), if stdout.is_empty() { String::from_utf8_lossy(&output.stderr).into_owned() } else { stdout })
+}
+
+#[test]
+fn runs_and_results_are_listed_followed_and_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let (_echo, echo) = built_in_agent("echo");
+    let (_sandbox, url) = sandbox(folder.path(), &[], None);
+    let started = |agent: &str, name: &str| {
+        let body =
+            json!({"agent_id": 7, "scenarios": [1], "frequency": 2, "name": name, "websocket_url": agent.replace("chirp:", "ws:")});
+        start(&url, &body).1
+    };
+    let (first, second) = (started(&agent, "first"), started(&echo, "second"));
+    let (id, run) = (first["id"].to_string(), first["runs"][0]["id"].to_string());
+    let json = |arguments: &[&str]| {
+        let (code, text) = ask(folder.path(), &url, arguments);
+        (code, serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{arguments:?}: {text}")))
+    };
+    let (code, waited) = json(&["runs", "wait", &run, "--every-s", "0.3", "--format", "json"]);
+    assert_eq!((code, &waited["status"], &waited["success"]), (0, &"completed".into(), &true.into()));
+    let (code, waited) = json(&["results", "wait", &id, "--every-s", "0.3", "--format", "json"]);
+    assert_eq!((code, &waited["success_runs_count"]), (0, &2.into()));
+    let (_, list) = json(&["runs", "list", "--result-id", &id, "--format", "json"]);
+    let statuses: Vec<_> = list.as_array().expect("a bare list").iter().map(|run| run["status"].clone()).collect();
+    assert_eq!(statuses, ["completed", "completed"]);
+    let (_, got) = json(&["runs", "get", &run, "--format", "json"]);
+    assert_eq!(got["id"].to_string(), run);
+    let (_, none) = json(&["runs", "list", "--result-id", &id, "--status", "failed", "--format", "json"]);
+    assert_eq!(none, json!([]));
+    let (_, results) = json(&["results", "list", "--agent-id", "7", "--format", "json"]);
+    let names: Vec<_> = results.as_array().unwrap().iter().map(|result| result["name"].clone()).collect();
+    assert_eq!(names, ["second", "first"], "newest first");
+    let (_, table) = ask(folder.path(), &url, &["runs", "list", "--result-id", &id]);
+    assert!(table.contains(&run) && table.contains("completed"), "{table}");
+    // The echo's calls go on until they are ended: one by itself, the other with its result.
+    let (id, runs) = (second["id"].to_string(), second["runs"].as_array().unwrap());
+    let (code, late) = ask(folder.path(), &url, &["results", "wait", &id, "--every-s", "0.2", "--timeout-s", "0.5"]);
+    assert!(code == 3 && late.contains("is still"), "{late}");
+    assert_eq!(ask(folder.path(), &url, &["runs", "end-call", &runs[0]["id"].to_string()]).0, 0);
+    let (code, ended) = json(&["runs", "wait", &runs[0]["id"].to_string(), "--every-s", "0.2", "--format", "json"]);
+    assert_eq!((code, &ended["status"]), (1, &"cancelled".into()));
+    assert_eq!(ask(folder.path(), &url, &["results", "end-calls", &id]).0, 0);
+    assert_eq!(ask(folder.path(), &url, &["results", "wait", &id, "--every-s", "0.2"]).0, 1);
+    let (code, missing) = ask(folder.path(), &url, &["runs", "get", "99"]);
+    assert!(code == 3 && missing.contains("HTTP 404: Not found."), "{missing}");
+}
+
+#[test]
+fn a_start_that_was_killed_before_its_answer_is_recovered_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let url = format!("http://{address}");
+    let file = folder.path().join("run.json");
+    let payload = json!({"agent_id": 1, "scenarios": [1], "websocket_url": agent.replace("chirp:", "ws:")});
+    std::fs::write(&file, payload.to_string()).unwrap();
+    let mut command = trunkline(&["run", "chirp", "--from-file", path(&file), "--out", path(folder.path())]);
+    command.env("CEKURA_API_URL", &url).env("CEKURA_API_KEY", "any").env("TRUNKLINE_LEDGER", folder.path().join("ledger.sqlite"));
+    let mut run = Running::stderr_of(command);
+    let (mut stream, _) = listener.accept().unwrap();
+    let (_, body) = read_request(&mut stream);
+    run.kill_9();
+    drop((stream, listener));
+    // The API took it all the same, after a while: at the same address, where nothing is known of it at first.
+    let suite = suite(folder.path(), &SCENARIO);
+    let data = folder.path().join("data");
+    let arguments = ["sandbox", "--listen", &address, "--data", path(&data), "--suite", path(&suite)];
+    let sandbox = Running::stderr_of(trunkline(&arguments));
+    sandbox.wait_for("its address", |line| line.strip_prefix("sandbox ").map(str::to_owned));
+    let recovered = || {
+        let (code, text) = ask(folder.path(), &url, &["runs", "recover", "--format", "json"]);
+        (code, serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{text}")))
+    };
+    let (code, told) = recovered();
+    assert_eq!((code, &told[0]["outcome"]), (1, &"not_found".into()), "{told}");
+    let (status, started) = http("POST", &url, "/test_framework/v1/scenarios/run_scenarios_chirp/", None, Some(&body));
+    assert_eq!(status, 200);
+    let (code, told) = recovered();
+    assert_eq!((code, &told[0]["outcome"], &told[0]["result_id"]), (0, &"found".into(), &started["id"]), "{told}");
+    assert_eq!(told[0]["run_ids"], json!([started["runs"][0]["id"]]));
+    assert_eq!(recovered(), (0, json!([])), "nothing is open any more");
+    let (_, history) = ask(folder.path(), &url, &["history", "--format", "json"]);
+    let history: Value = serde_json::from_str(&history).unwrap();
+    assert_eq!((&history[0]["state"], &history[0]["result_id"]), (&"replied".into(), &started["id"]));
+}
+
+#[test]
+fn the_history_knows_where_a_runs_recording_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let (code, report, errors) =
+        run_in_sandbox(folder.path(), &agent, &json!({"agent_id": 1, "scenarios": [1], "name": "kept"}), &[]);
+    assert_eq!(code, 0, "{errors}");
+    let (_, history) = ask(folder.path(), "http://127.0.0.1:1", &["history", "--format", "json"]);
+    let history: Value = serde_json::from_str(&history).unwrap();
+    assert!(history[0]["name"].as_str().unwrap().starts_with("kept #"), "{history}");
+    assert_eq!((&history[0]["result_id"], &history[0]["run_ids"]), (&report["result_id"], &report["run_ids"]));
+    let recording = Path::new(history[0]["recordings"][0]["folder"].as_str().unwrap()).join("stereo.wav");
+    assert!(recording.exists(), "{}", recording.display());
+    assert!(ask(folder.path(), "http://127.0.0.1:1", &["history"]).1.contains("kept #"));
+}

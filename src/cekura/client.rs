@@ -166,17 +166,41 @@ impl Client {
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
     pub async fn runs(&self, result_id: u64) -> Result<Vec<RunState>, ApiError> {
         let result_id = result_id.to_string();
-        let mut runs = Vec::new();
+        let rows = self.list("/test_framework/v1/runs/", &[("result_id", &result_id)], usize::MAX).await?;
+        let mut runs: Vec<RunState> = rows.into_iter().filter_map(|row| RunState::read(row).ok()).collect();
+        runs.sort_by_key(|run| run.id);
+        runs.dedup_by_key(|run| run.id);
+        Ok(runs)
+    }
+
+    /// The newest `most` results that fit the query (`agent_id`, `project_id`, `search`), as the API lists them.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn results(&self, query: &[(&str, &str)], most: usize) -> Result<Vec<ResultState>, ApiError> {
+        let rows = self.list("/test_framework/v1/results/", query, most).await?;
+        let mut results: Vec<ResultState> = Vec::new();
+        for result in rows.into_iter().filter_map(|row| ResultState::read(row).ok()) {
+            // The API repeats rows at times.
+            if results.iter().all(|known| known.id != result.id) {
+                results.push(result);
+            }
+        }
+        results.truncate(most);
+        Ok(results)
+    }
+
+    /// The rows of a list, page by page, until there are `most` or none are left.
+    async fn list(&self, path: &str, query: &[(&str, &str)], most: usize) -> Result<Vec<Value>, ApiError> {
+        let mut rows = Vec::new();
         for page in 1..=MOST_PAGES {
-            let rows = self.page("/test_framework/v1/runs/", page, &[("result_id", &result_id)]).await?;
-            runs.extend(rows.rows.into_iter().filter_map(|row| RunState::read(row).ok()));
-            if rows.last {
+            let found = self.page(path, page, query).await?;
+            rows.extend(found.rows);
+            if found.last || rows.len() >= most {
                 break;
             }
         }
-        runs.sort_by_key(|run: &RunState| run.id);
-        runs.dedup_by_key(|run| run.id);
-        Ok(runs)
+        Ok(rows)
     }
 
     /// One run in full.
@@ -193,8 +217,19 @@ impl Client {
     /// # Errors
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
     pub async fn end_calls(&self, result_id: u64) -> Result<(), ApiError> {
-        let path = format!("/test_framework/v1/results/{result_id}/end_calls/");
-        let call = Call { method: Method::POST, path: &path, query: &[], body: None, timeout: CALL_TIMEOUT };
+        self.end(&format!("/test_framework/v1/results/{result_id}/end_calls/")).await
+    }
+
+    /// Ends one run's call; as [`Self::end_calls`].
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn end_call(&self, run_id: u64) -> Result<(), ApiError> {
+        self.end(&format!("/test_framework/v1/runs/{run_id}/end_call/")).await
+    }
+
+    async fn end(&self, path: &str) -> Result<(), ApiError> {
+        let call = Call { method: Method::POST, path, query: &[], body: None, timeout: CALL_TIMEOUT };
         self.again(async || self.send(&call).await.map(|_| ())).await
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::payload::{Mode, redacted};
 use super::{ApiError, Client, ResultState, RunState};
-use crate::ledger::{Intent, Ledger, LedgerError, LedgerRun, StartId};
+use crate::ledger::{Intent, Ledger, LedgerError, LedgerRun, Start, StartId};
 
 /// The longest name that the API takes, in characters.
 const LONGEST_NAME: usize = 255;
@@ -105,6 +105,45 @@ pub async fn start_once(
             Err(StartError::NotStarted(error))
         }
     }
+}
+
+/// What became of a start that had no answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recovered {
+    /// Its result was found; the ledger has it now.
+    Found(Box<ResultState>),
+    /// The API knows no result of its name: as far as it tells, nothing was started.
+    NotFound,
+    /// Its mode's start takes no name, so that there is nothing to look for.
+    Nameless,
+}
+
+/// Looks for the result of a start that was sent and not answered, by its unique name, and writes it into the ledger.
+///
+/// # Errors
+/// A [`RecoverError`].
+pub async fn recover(client: &Client, ledger: &Ledger, start: &Start) -> Result<Recovered, RecoverError> {
+    let mode: Result<Mode, _> = start.mode.parse();
+    if !mode.is_ok_and(Mode::takes_name) {
+        return Ok(Recovered::Nameless);
+    }
+    let Some(row) = client.find_result_by_name(&start.name).await? else { return Ok(Recovered::NotFound) };
+    // A row of the list may have its runs in short or not at all.
+    let result = client.result(row.id).await?;
+    let runs: Vec<LedgerRun> = result.runs.iter().map(ledger_run).collect();
+    ledger.replied(start.id, result.id, &runs)?;
+    Ok(Recovered::Found(Box::new(result)))
+}
+
+/// A start that could not be recovered now.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The API does not tell.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The ledger does not take it.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
 }
 
 fn finish(ledger: &Ledger, start: StartId, name: String, result: ResultState, found_by_name: bool) -> Started {

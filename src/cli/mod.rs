@@ -3,13 +3,17 @@
 mod agent;
 mod call;
 mod demo;
+mod history;
 mod io;
+mod listing;
 mod measure;
 mod outcome;
 mod payload;
 mod progress;
 mod record;
+mod results;
 mod run;
+mod runs;
 mod sandbox;
 mod serve;
 mod settings;
@@ -38,6 +42,9 @@ enum Command {
     Demo(demo::Args),
     Run(Box<run::Args>),
     Payload(payload::Args),
+    Runs(runs::Args),
+    Results(results::Args),
+    History(history::Args),
     Sandbox(sandbox::Args),
     Call(call::Args),
     Serve(serve::Args),
@@ -63,6 +70,9 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
             Command::Run(args) => run::run(&args),
             Command::Payload(args) => payload::run(&args),
+            Command::Runs(args) => runs::run(&args),
+            Command::Results(args) => results::run(&args),
+            Command::History(args) => history::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Call(args) => call::run(&args),
             Command::Serve(args) => serve::run(&args),

@@ -10,6 +10,7 @@ use crate::caller::speech::{SpeechStore, TtsCommand};
 use crate::caller::suite::{Scenario, Suite, refusal};
 use crate::config::{Config, credentials};
 use crate::error::Failure;
+use crate::ledger::Ledger;
 use crate::transport::chirp::{ChirpLimits, DoorConfig, RATE, TlsFiles};
 use crate::transport::{ConnectOptions, WayOut};
 
@@ -70,6 +71,21 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
     let credentials = credentials("TRUNKLINE_AGENT_CREDENTIALS", file).map_err(Failure::usage)?;
     let rate = rate.or(config.agent.rate).unwrap_or(Rate::HZ_16000);
     Ok((to, ConnectOptions { rate, credentials }))
+}
+
+/// The ledger: `$TRUNKLINE_LEDGER`, else in the user's data folder.
+pub(super) fn open_ledger() -> Result<Ledger, Failure> {
+    Ledger::open(&ledger_path()?).map_err(Failure::infrastructure)
+}
+
+fn ledger_path() -> Result<PathBuf, Failure> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(path) = from("TRUNKLINE_LEDGER") {
+        return Ok(path);
+    }
+    let base = from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")));
+    let base = base.ok_or_else(|| Failure::usage("no place for the ledger").hint("set TRUNKLINE_LEDGER to a file"))?;
+    Ok(base.join("trunkline").join("ledger.sqlite"))
 }
 
 /// The CHIRP door as the configuration has it.

@@ -12,7 +12,7 @@ use super::super::io::Interruption;
 use super::super::outcome::report_call;
 use super::super::progress::Progress;
 use super::super::sandbox::{carrier, closed, sandbox_scenarios};
-use super::super::settings::Ready;
+use super::super::settings::{Ready, open_ledger};
 use super::calls::Calls;
 use crate::caller::Patience;
 use crate::caller::suite::Suite;
@@ -68,7 +68,7 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
     let progress = Progress::new();
     // From before the start on: an interruption between it and its answer must end the calls, not only this process.
     let mut interruption = Interruption::listen()?;
-    let ledger = Ledger::open(&ledger_path()?).map_err(Failure::infrastructure)?;
+    let ledger = open_ledger()?;
     if let Where::Sandbox(_) = &plan.place {
         plan.door.listen = sandbox_door(&plan);
     }
@@ -105,17 +105,6 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
     progress.done();
     let state = state?;
     Ok(report(&plan, &state, finished.as_deref(), &ledger))
-}
-
-/// The ledger's file: `$TRUNKLINE_LEDGER`, else in the user's data folder.
-fn ledger_path() -> Result<PathBuf, Failure> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(path) = from("TRUNKLINE_LEDGER") {
-        return Ok(path);
-    }
-    let base = from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")));
-    let base = base.ok_or_else(|| Failure::usage("no place for the ledger").hint("set TRUNKLINE_LEDGER to a file"))?;
-    Ok(base.join("trunkline").join("ledger.sqlite"))
 }
 
 /// In front of a sandbox the door listens where the payload sends the calls, if that is here; else at any free port.

@@ -1,0 +1,134 @@
+//! `trunkline results`.
+
+use std::time::Duration;
+
+use super::io::{result, runtime};
+use super::listing::{json_of, rows, shown};
+use super::outcome::Format;
+use super::progress::Progress;
+use crate::cekura::{Client, ResultState, follow};
+use crate::error::{Exit, Failure};
+
+/// Lists, follows and ends results at Cekura
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  CEKURA_API_KEY=… trunkline results list --agent-id 1")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// The newest results
+    #[command(after_help = "Example:\n  trunkline results list --agent-id 1 --most 5 --format json")]
+    List {
+        /// Only those of this agent
+        #[arg(long, value_name = "ID")]
+        agent_id: Option<u64>,
+        /// Only those of this project
+        #[arg(long, value_name = "ID")]
+        project_id: Option<u64>,
+        /// Only those whose name has this in it
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+        /// How many at the most
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        most: usize,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// One result
+    #[command(after_help = "Example:\n  trunkline results get 9 --format json")]
+    Get {
+        /// The result
+        id: u64,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Waits for a result's end: exit code 0 when all its runs passed, 1 when not, 3 when it goes on
+    #[command(after_help = "Example:\n  trunkline results wait 9 --timeout-s 1800")]
+    Wait {
+        /// The result
+        id: u64,
+        /// Seconds between two looks
+        #[arg(long, value_name = "S", default_value_t = 10.0)]
+        every_s: f64,
+        /// Longest wait, in seconds
+        #[arg(long, value_name = "S", default_value_t = 3600.0)]
+        timeout_s: f64,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Ends all calls of a result
+    #[command(after_help = "Example:\n  trunkline results end-calls 9")]
+    EndCalls {
+        /// The result
+        id: u64,
+    },
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let client = Client::from_env().map_err(Failure::usage)?;
+    runtime()?.block_on(async {
+        match &args.command {
+            Command::List { agent_id, project_id, search, most, format } => {
+                let ids = [("agent_id", agent_id.map(|id| id.to_string())), ("project_id", project_id.map(|id| id.to_string()))];
+                let query = ids.into_iter().chain([("search", search.clone())]);
+                let query: Vec<(&str, String)> = query.filter_map(|(key, value)| Some((key, value?))).collect();
+                let query: Vec<(&str, &str)> = query.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                let results = client.results(&query, *most).await.map_err(Failure::infrastructure)?;
+                print(&results, *format);
+                Ok(Exit::Passed)
+            }
+            Command::Get { id, format } => {
+                print_one(&client.result(*id).await.map_err(Failure::infrastructure)?, *format);
+                Ok(Exit::Passed)
+            }
+            Command::Wait { id, every_s, timeout_s, format } => {
+                let seconds =
+                    |value: f64| Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{value}: not a time")));
+                let progress = Progress::new();
+                let tell = |state: &ResultState| progress.now(format!("result {} {}", state.id, state.status));
+                let state = follow(&client, *id, seconds(*every_s)?, seconds(*timeout_s)?, tell).await;
+                progress.done();
+                let state = state.map_err(Failure::infrastructure)?;
+                print_one(&state, *format);
+                Ok(if state.passed() { Exit::Passed } else { Exit::Failed })
+            }
+            Command::EndCalls { id } => {
+                client.end_calls(*id).await.map_err(Failure::infrastructure)?;
+                result(&format!("the calls of result {id} are being ended"));
+                Ok(Exit::Passed)
+            }
+        }
+    })
+}
+
+fn print(results: &[ResultState], format: Format) {
+    match format {
+        Format::Json => result(&json_of(&results.iter().map(|result| result.raw.clone()).collect())),
+        Format::Table => result(&rows(&["result", "name", "status", "runs", "passed", "success rate"], results.iter().map(cells))),
+    }
+}
+
+fn print_one(state: &ResultState, format: Format) {
+    match format {
+        Format::Json => result(&json_of(&state.raw)),
+        Format::Table => print(std::slice::from_ref(state), format),
+    }
+}
+
+fn cells(state: &ResultState) -> Vec<String> {
+    vec![
+        state.id.to_string(),
+        shown(state.name.as_ref()),
+        state.status.to_string(),
+        shown(state.total_runs_count.as_ref()),
+        shown(state.success_runs_count.as_ref()),
+        shown(state.success_rate.map(|rate| format!("{rate} %")).as_ref()),
+    ]
+}

@@ -1,0 +1,180 @@
+//! `trunkline runs`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::io::{result, runtime};
+use super::listing::{json_of, rows, shown};
+use super::outcome::Format;
+use super::settings::open_ledger;
+use crate::cekura::{Client, Recovered, RunState, Status, recover};
+use crate::error::{Exit, Failure};
+use crate::ledger::{Start, StartState};
+
+/// Lists, follows and ends runs at Cekura, and recovers starts that had no answer
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  CEKURA_API_KEY=… trunkline runs list --result-id 9 --format json")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// The runs of a result; as JSON a bare list
+    #[command(after_help = "Example:\n  trunkline runs list --result-id 9 --format json | jq -r '.[].status'")]
+    List {
+        /// The result
+        #[arg(long, value_name = "ID")]
+        result_id: u64,
+        /// Only those of this status
+        #[arg(long)]
+        status: Option<String>,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// One run
+    #[command(after_help = "Example:\n  trunkline runs get 123 --format json")]
+    Get {
+        /// The run
+        id: u64,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Waits for a run's end: exit code 0 when it passed, 1 when it did not, 3 when it goes on
+    #[command(after_help = "Example:\n  trunkline runs wait 123 --timeout-s 600")]
+    Wait {
+        /// The run
+        id: u64,
+        /// Seconds between two looks
+        #[arg(long, value_name = "S", default_value_t = 10.0)]
+        every_s: f64,
+        /// Longest wait, in seconds
+        #[arg(long, value_name = "S", default_value_t = 3600.0)]
+        timeout_s: f64,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Ends a run's call
+    #[command(after_help = "Example:\n  trunkline runs end-call 123")]
+    EndCall {
+        /// The run
+        id: u64,
+    },
+    /// Looks for the results of starts that had no answer, by their unique names, and finishes the ledger's record: exit code 0
+    /// when nothing is open any more, else 1
+    #[command(after_help = "Example:\n  CEKURA_API_KEY=… trunkline runs recover")]
+    Recover {
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let client = Client::from_env().map_err(Failure::usage)?;
+    runtime()?.block_on(async {
+        match &args.command {
+            Command::List { result_id, status, format } => {
+                let mut runs = client.runs(*result_id).await.map_err(Failure::infrastructure)?;
+                runs.retain(|run| status.as_ref().is_none_or(|status| run.status.as_str() == status));
+                print(&runs, *format);
+                Ok(Exit::Passed)
+            }
+            Command::Get { id, format } => {
+                let run = client.run(*id).await.map_err(Failure::infrastructure)?;
+                print_one(&run, *format);
+                Ok(Exit::Passed)
+            }
+            Command::Wait { id, every_s, timeout_s, format } => wait(&client, *id, *every_s, *timeout_s, *format).await,
+            Command::EndCall { id } => {
+                client.end_call(*id).await.map_err(Failure::infrastructure)?;
+                result(&format!("the call of run {id} is being ended"));
+                Ok(Exit::Passed)
+            }
+            Command::Recover { format } => recover_all(&client, *format).await,
+        }
+    })
+}
+
+fn print(runs: &[RunState], format: Format) {
+    match format {
+        Format::Json => result(&json_of(&runs.iter().map(|run| run.raw.clone()).collect())),
+        Format::Table => result(&rows(&["run", "scenario", "status", "success", "duration", "why"], runs.iter().map(cells))),
+    }
+}
+
+fn print_one(run: &RunState, format: Format) {
+    match format {
+        Format::Json => result(&json_of(&run.raw)),
+        Format::Table => print(std::slice::from_ref(run), format),
+    }
+}
+
+fn cells(run: &RunState) -> Vec<String> {
+    let why = run.error_message.clone().or_else(|| run.call_ended_reason.clone());
+    vec![
+        run.id.to_string(),
+        shown(run.scenario_name.as_ref()),
+        run.status.to_string(),
+        shown(run.success.as_ref()),
+        shown(run.duration.as_ref()),
+        shown(why.as_ref()),
+    ]
+}
+
+async fn wait(client: &Client, id: u64, every_s: f64, timeout_s: f64, format: Format) -> Result<Exit, Failure> {
+    let seconds = |value: f64| Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{value}: not a time")));
+    let (every, longest) = (seconds(every_s)?, seconds(timeout_s)?);
+    let end = tokio::time::Instant::now() + longest;
+    loop {
+        let run = client.run(id).await.map_err(Failure::infrastructure)?;
+        if run.status.is_terminal() {
+            print_one(&run, format);
+            let passed = run.status == Status::Completed && run.success == Some(true);
+            return Ok(if passed { Exit::Passed } else { Exit::Failed });
+        }
+        if tokio::time::Instant::now() + every > end {
+            return Err(Failure::infrastructure(format!("run {id} is still {} after {timeout_s} s", run.status)));
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn recover_all(client: &Client, format: Format) -> Result<Exit, Failure> {
+    let ledger = open_ledger()?;
+    let all = ledger.list(usize::MAX).map_err(Failure::infrastructure)?;
+    let open = |start: &&Start| matches!(start.state, StartState::Sent | StartState::Lost) && start.base_url == client.base_url();
+    let mut told: Vec<Value> = Vec::new();
+    let mut left = 0;
+    for start in all.iter().filter(open) {
+        let (outcome, state) = match recover(client, &ledger, start).await.map_err(Failure::infrastructure)? {
+            Recovered::Found(state) => ("found", Some(state)),
+            Recovered::NotFound => ("not_found", None),
+            Recovered::Nameless => ("cannot_be_looked_for", None),
+        };
+        left += usize::from(state.is_none());
+        let runs: Vec<u64> = state.iter().flat_map(|state| &state.runs).map(|run| run.id).collect();
+        let result_id = state.as_ref().map(|state| state.id);
+        told.push(json!({
+            "name": start.name, "mode": start.mode, "intended_at": start.intended_at, "outcome": outcome,
+            "result_id": result_id, "run_ids": runs,
+        }));
+    }
+    match format {
+        Format::Json => result(&json_of(&told.into())),
+        Format::Table if told.is_empty() => result("no start is open"),
+        Format::Table => {
+            let cells = |start: &Value| {
+                ["intended_at", "mode", "name", "outcome", "result_id", "run_ids"].map(|key| shown(Some(&start[key]))).to_vec()
+            };
+            result(&rows(&["when", "mode", "name", "outcome", "result", "runs"], told.iter().map(cells)));
+        }
+    }
+    Ok(if left == 0 { Exit::Passed } else { Exit::Failed })
+}
