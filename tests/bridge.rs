@@ -295,6 +295,22 @@ fn a_caller_whose_first_frames_came_in_a_heap_catches_up_in_its_silence() {
 }
 
 #[test]
+fn a_caller_that_sends_ten_seconds_ahead_is_played_as_it_was_made() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    let mut speech = Vec::new();
+    for word in 0..10 {
+        speech.extend(ramp(word * 1000, 8000));
+        speech.extend(vec![0; 8000]);
+    }
+    line.at(Duration::ZERO, Side::Caller, LegEvent::Audio(speech.clone()));
+    for frame in 1..200_u32 {
+        line.at(20 * MS * frame, Side::Caller, LegEvent::Audio(vec![0; 320]));
+    }
+    line.run_to(15_000 * MS);
+    assert_eq!(track(&line.kept.caller)[..speech.len()], speech);
+}
+
+#[test]
 fn a_caller_that_speaks_without_a_pause_is_never_cut() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
     for frame in 0..400_u32 {

@@ -26,6 +26,8 @@ pub const LONGEST_QUEUE: Duration = Duration::from_secs(300);
 
 /// What waits longer than this for all of [`SPARE_WINDOW`] waits for nothing.
 const SPARE_WINDOW: Duration = Duration::from_secs(1);
+/// What waits longer than this was sent ahead on purpose, and is played as it was made.
+const MOST_SPARE: Duration = Duration::from_secs(1);
 /// Samples that are not above this (-50 dBFS) for [`LEAST_SILENCE`] are silence.
 const SILENCE: u16 = 104;
 const LEAST_SILENCE: Duration = Duration::from_millis(10);
@@ -231,7 +233,8 @@ impl Spare {
         let least = self.least.map_or(ahead, |least| least.min(ahead));
         self.least = Some(least);
         if now.since(self.since) >= SPARE_WINDOW {
-            self.excess = if least > LEAD { rate.samples_in(least - LEAD / 2) } else { 0 };
+            let spare = least > LEAD && least <= MOST_SPARE;
+            self.excess = if spare { rate.samples_in(least - LEAD / 2) } else { 0 };
             (self.since, self.least) = (now, None);
         }
     }
