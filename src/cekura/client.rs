@@ -143,9 +143,7 @@ impl Client {
     /// An [`ApiError`]; [`ApiError::leaves_start_open`] tells whether runs may have been started all the same.
     pub async fn start(&self, mode: Mode, body: &Value) -> Result<ResultState, ApiError> {
         let path = format!("/test_framework/v1/scenarios/{}/", mode.endpoint());
-        let call = Call { method: Method::POST, path: &path, query: &[], body: Some(body), timeout: self.start_timeout };
-        let answer = self.send(&call).await?;
-        answer.read(ResultState::read)
+        self.post_once(&path, Some(body), self.start_timeout).await?.read(ResultState::read)
     }
 
     /// A result with its runs.
@@ -210,6 +208,60 @@ impl Client {
     pub async fn run(&self, id: u64) -> Result<RunState, ApiError> {
         let path = format!("/test_framework/v1/runs/{id}/");
         self.again(async || self.get(&path, &[]).await?.read(RunState::read)).await
+    }
+
+    /// A run's trace (`trace_id` and `spans`), as the API gives it.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn trace(&self, run_id: u64) -> Result<Value, ApiError> {
+        self.document(&format!("/test_framework/v1/runs/{run_id}/trace/")).await
+    }
+
+    /// Where a run's call can be listened to, as the API gives it: its shape is not published.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn listen_url(&self, run_id: u64) -> Result<Value, ApiError> {
+        self.document(&format!("/test_framework/v1/runs/{run_id}/get_listen_url/")).await
+    }
+
+    async fn document(&self, path: &str) -> Result<Value, ApiError> {
+        self.again(async || self.get(path, &[]).await?.read(Ok)).await
+    }
+
+    /// Scores runs of a result anew by these metrics. Nothing is called; sent once, for it may be charged.
+    ///
+    /// # Errors
+    /// An [`ApiError`].
+    pub async fn rescore(&self, result_id: u64, run_ids: &[u64], metric_ids: &[u64]) -> Result<ResultState, ApiError> {
+        // The API wants its ids as texts here.
+        let texts = |ids: &[u64]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let body = serde_json::json!({"run_ids": texts(run_ids), "metric_ids": texts(metric_ids)});
+        let path = format!("/test_framework/v1/results/{result_id}/evaluate_metrics/");
+        self.post_once(&path, Some(&body), CALL_TIMEOUT).await?.read(ResultState::read)
+    }
+
+    /// Executes every scenario of a result again, as a new result: it calls, and it costs. One POST, never repeated; most
+    /// callers want [`rerun_once`](super::rerun_once).
+    ///
+    /// # Errors
+    /// An [`ApiError`]; [`ApiError::leaves_start_open`] tells whether runs may have been started all the same.
+    pub async fn rerun(&self, result_id: u64) -> Result<ResultState, ApiError> {
+        let path = format!("/test_framework/v1/results/{result_id}/rerun/");
+        self.post_once(&path, None, self.start_timeout).await?.read(ResultState::read)
+    }
+
+    /// Makes a test set of a run, with these metrics to be reviewed. Sent once.
+    ///
+    /// # Errors
+    /// An [`ApiError`].
+    pub async fn test_set_from_run(&self, body: &Value) -> Result<Value, ApiError> {
+        self.post_once("/test_framework/test-sets/create_from_run/", Some(body), CALL_TIMEOUT).await?.read(Ok)
+    }
+
+    async fn post_once(&self, path: &str, body: Option<&Value>, timeout: Duration) -> Result<Answer, ApiError> {
+        self.send(&Call { method: Method::POST, path, query: &[], body, timeout }).await
     }
 
     /// Ends all calls of a result that still go on. Doing it twice does no harm, so it is repeated until it works.

@@ -8,6 +8,8 @@ use super::payload::{Mode, redacted};
 use super::{ApiError, Client, ResultState, RunState};
 use crate::ledger::{Intent, Ledger, LedgerError, LedgerRun, Start, StartId};
 
+/// The ledger's word for a result that was executed again.
+const RERUN: &str = "rerun";
 /// The longest name that the API takes, in characters.
 const LONGEST_NAME: usize = 255;
 
@@ -99,6 +101,29 @@ pub async fn start_once(
                     Err(StartError::Lost { name, error })
                 }
             }
+        }
+        Err(error) => {
+            note(ledger.failed(start, &error.to_string()));
+            Err(StartError::NotStarted(error))
+        }
+    }
+}
+
+/// Executes a result again, once: the intent goes into the ledger before the POST, the reply after it. The new result's name
+/// is Cekura's, so a lost answer cannot be looked for.
+///
+/// # Errors
+/// A [`StartError`], which says whether runs may have been started.
+pub async fn rerun_once(client: &Client, ledger: &Ledger, result_id: u64) -> Result<Started, StartError> {
+    let name = format!("rerun of result {result_id}");
+    let body = serde_json::json!({ "result_id": result_id });
+    let start = ledger.intend(&Intent { mode: RERUN, name: &name, base_url: client.base_url(), body: &body })?;
+    ledger.sent(start)?;
+    match client.rerun(result_id).await {
+        Ok(result) => Ok(finish(ledger, start, name, result, false)),
+        Err(error) if error.leaves_start_open() => {
+            note(ledger.lost(start, &error.to_string()));
+            Err(StartError::Lost { name, error })
         }
         Err(error) => {
             note(ledger.failed(start, &error.to_string()));

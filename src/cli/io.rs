@@ -34,6 +34,17 @@ pub(super) fn watched() -> bool {
     std::io::stderr().is_terminal()
 }
 
+/// Asks on the terminal; where nobody can be asked the answer must come by a flag.
+pub(super) fn confirmed(what: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() || !watched() {
+        return Err(Failure::usage(format!("this {what}: say --yes")));
+    }
+    eprint!("this {what}. Go on? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|error| Failure::usage(format!("no answer: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// Ctrl-C and SIGTERM, listened to from here on: one that comes before it is waited for is not lost, and ends nothing by itself.
 pub(super) struct Interruption {
     signals: [Signal; 2],

@@ -17,6 +17,7 @@ mod runs;
 mod sandbox;
 mod serve;
 mod settings;
+mod test_sets;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -44,6 +45,7 @@ enum Command {
     Payload(payload::Args),
     Runs(runs::Args),
     Results(results::Args),
+    TestSets(test_sets::Args),
     History(history::Args),
     Sandbox(sandbox::Args),
     Call(call::Args),
@@ -72,6 +74,7 @@ impl Cli {
             Command::Payload(args) => payload::run(&args),
             Command::Runs(args) => runs::run(&args),
             Command::Results(args) => results::run(&args),
+            Command::TestSets(args) => test_sets::run(&args),
             Command::History(args) => history::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Call(args) => call::run(&args),

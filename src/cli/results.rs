@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::io::{result, runtime};
+use super::io::{confirmed, result, runtime};
 use super::listing::{json_of, rows, shown};
 use super::outcome::Format;
 use super::progress::Progress;
-use crate::cekura::{Client, ResultState, follow};
+use super::settings::open_ledger;
+use crate::cekura::{Client, ResultState, follow, rerun_once};
 use crate::error::{Exit, Failure};
 
 /// Lists, follows and ends results at Cekura
@@ -62,6 +63,33 @@ enum Command {
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
+    /// Scores a result's runs anew by these metrics; nothing is called
+    #[command(after_help = "Example:\n  trunkline results rescore 9 --metric-ids 55,56")]
+    Rescore {
+        /// The result
+        id: u64,
+        /// The metrics
+        #[arg(long, value_name = "ID,…", value_delimiter = ',', required = true)]
+        metric_ids: Vec<u64>,
+        /// Only these runs [default: all of the result]
+        #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+        run_ids: Vec<u64>,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// Executes every scenario of a result again, as a new result: calls are made, and they cost
+    #[command(after_help = "Example:\n  trunkline results rerun 9 --yes")]
+    Rerun {
+        /// The result
+        id: u64,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
     /// Ends all calls of a result
     #[command(after_help = "Example:\n  trunkline results end-calls 9")]
     EndCalls {
@@ -98,6 +126,26 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 let state = state.map_err(Failure::infrastructure)?;
                 print_one(&state, *format);
                 Ok(if state.passed() { Exit::Passed } else { Exit::Failed })
+            }
+            Command::Rescore { id, metric_ids, run_ids, format } => {
+                let mut run_ids = run_ids.clone();
+                if run_ids.is_empty() {
+                    let result = client.result(*id).await.map_err(Failure::infrastructure)?;
+                    run_ids = result.runs.iter().map(|run| run.id).collect();
+                }
+                if run_ids.is_empty() {
+                    return Err(Failure::usage(format!("result {id} has no runs to score")));
+                }
+                print_one(&client.rescore(*id, &run_ids, metric_ids).await.map_err(Failure::infrastructure)?, *format);
+                Ok(Exit::Passed)
+            }
+            Command::Rerun { id, yes, format } => {
+                if !yes && !confirmed(&format!("executes every scenario of result {id} again, which costs"))? {
+                    return Err(Failure::usage("nothing was started"));
+                }
+                let started = rerun_once(&client, &open_ledger()?, *id).await.map_err(Failure::infrastructure)?;
+                print_one(&client.result(started.result_id).await.map_err(Failure::infrastructure)?, *format);
+                Ok(Exit::Passed)
             }
             Command::EndCalls { id } => {
                 client.end_calls(*id).await.map_err(Failure::infrastructure)?;

@@ -65,6 +65,18 @@ enum Command {
         /// The run
         id: u64,
     },
+    /// A run's trace, as JSON
+    #[command(after_help = "Example:\n  trunkline runs trace 123")]
+    Trace {
+        /// The run
+        id: u64,
+    },
+    /// Where a run's call can be listened to
+    #[command(after_help = "Example:\n  trunkline runs listen-url 123")]
+    ListenUrl {
+        /// The run
+        id: u64,
+    },
     /// Looks for the results of starts that had no answer, by their unique names, and finishes the ledger's record: exit code 0
     /// when nothing is open any more, else 1
     #[command(after_help = "Example:\n  CEKURA_API_KEY=… trunkline runs recover")]
@@ -95,6 +107,17 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             Command::EndCall { id } => {
                 client.end_call(*id).await.map_err(Failure::infrastructure)?;
                 result(&format!("the call of run {id} is being ended"));
+                Ok(Exit::Passed)
+            }
+            Command::Trace { id } => {
+                result(&json_of(&client.trace(*id).await.map_err(Failure::infrastructure)?));
+                Ok(Exit::Passed)
+            }
+            Command::ListenUrl { id } => {
+                let answer = client.listen_url(*id).await.map_err(Failure::infrastructure)?;
+                // The shape is not published: an address under its likely names, else all of it.
+                let known = ["listen_url", "url"].iter().find_map(|key| answer[*key].as_str());
+                result(&known.map_or_else(|| json_of(&answer), str::to_owned));
                 Ok(Exit::Passed)
             }
             Command::Recover { format } => recover_all(&client, *format).await,

@@ -1,0 +1,229 @@
+//! The commands that ask Cekura's API, against a server that records each request and answers as it is told: what is sent, what is
+//! sent again, and what never is.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use common::trunkline;
+use serde_json::{Value, json};
+
+/// A request: method, path with query, body.
+type Asked = (String, String, Value);
+
+/// An API on loopback.
+struct Api {
+    url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Api {
+    /// Answers each request with what `answer` gives: the whole response, or nothing at all and a closed connection.
+    fn new(answer: impl Fn(usize, &Asked) -> Option<String> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let Some(request) = read(&mut stream) else { continue };
+                let number = {
+                    let mut kept = kept.lock().unwrap();
+                    kept.push(request.clone());
+                    kept.len()
+                };
+                if let Some(response) = answer(number, &request) {
+                    // A client that has gone away is its own business.
+                    drop(stream.write_all(response.as_bytes()));
+                }
+            }
+        });
+        Self { url, asked }
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// Runs Trunkline against it: exit code, stdout, stderr.
+    fn run(&self, folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = trunkline(arguments);
+        command.env("CEKURA_API_URL", &self.url).env("CEKURA_API_KEY", "any").env("TRUNKLINE_LEDGER", folder.join("ledger.sqlite"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    }
+}
+
+fn read(stream: &mut TcpStream) -> Option<Asked> {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
+        bytes.extend_from_slice(&piece[..read]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.to_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+        if body.len() >= length.unwrap_or(0) {
+            let mut words = head.split(' ');
+            let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+            return Some((method, path, serde_json::from_str(body).unwrap_or(Value::Null)));
+        }
+    }
+}
+
+fn response(status: &str, more: &str, body: &str) -> Option<String> {
+    Some(format!("HTTP/1.1 {status}\r\n{more}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
+}
+
+fn ok(body: &Value) -> Option<String> {
+    response("200 OK", "Content-Type: application/json\r\n", &body.to_string())
+}
+
+fn result(id: u64) -> Value {
+    json!({"id": id, "status": "completed", "runs": {"7": {"id": 7, "status": "completed", "success": true}, "8": {"id": 8, "status": "completed"}}})
+}
+
+#[test]
+fn scoring_anew_names_all_runs_as_texts_and_calls_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = Api::new(|_, _| ok(&result(9)));
+    let (code, out, errors) = api.run(folder.path(), &["results", "rescore", "9", "--metric-ids", "55,56", "--format", "json"]);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["id"], 9);
+    let posts: Vec<_> = api.asked().into_iter().filter(|(method, ..)| method == "POST").collect();
+    let body = json!({"run_ids": ["7", "8"], "metric_ids": ["55", "56"]});
+    assert_eq!(posts, [("POST".to_owned(), "/test_framework/v1/results/9/evaluate_metrics/".to_owned(), body)]);
+}
+
+#[test]
+fn executing_again_costs_so_it_asks_and_is_sent_once_whatever_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = Api::new(|_, (method, ..)| if method == "POST" { ok(&result(10)) } else { ok(&result(10)) });
+    let (code, _, errors) = api.run(folder.path(), &["results", "rerun", "9"]);
+    assert!(code == 2 && errors.contains("which costs: say --yes") && api.asked().is_empty(), "{errors}");
+    let (code, out, errors) = api.run(folder.path(), &["results", "rerun", "9", "--yes", "--format", "json"]);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["id"], 10);
+    let faults: [fn() -> Option<String>; 4] = [
+        || None,
+        || response("500 Internal Server Error", "", ""),
+        || response("502 Bad Gateway", "Content-Type: text/html\r\n", "<html><title>Bad Gateway</title></html>"),
+        || Some("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"id\": 1".to_owned()),
+    ];
+    for fault in faults {
+        let folder = tempfile::tempdir().unwrap();
+        let api = Api::new(move |_, _| fault());
+        let (code, _, errors) = api.run(folder.path(), &["results", "rerun", "9", "--yes"]);
+        assert!(code == 3 && errors.contains("it is not known whether runs were started"), "{errors}");
+        assert_eq!(api.asked().len(), 1, "one POST, always");
+        let kept = trunkline::ledger::Ledger::open(&folder.path().join("ledger.sqlite")).unwrap().list(5).unwrap();
+        assert_eq!((kept.len(), kept[0].mode.as_str(), kept[0].state.as_str()), (1, "rerun", "lost"));
+    }
+}
+
+#[test]
+fn reading_is_tried_again_and_keeps_to_retry_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = Api::new(|number, _| match number {
+        1 => None,
+        2 => response("503 Service Unavailable", "", ""),
+        3 => response("429 Too Many Requests", "Retry-After: 2\r\n", "{\"detail\": \"slow down\"}"),
+        _ => ok(&json!({"id": 7, "status": "completed", "success": true})),
+    });
+    let begun = std::time::Instant::now();
+    let (code, out, errors) = api.run(folder.path(), &["runs", "get", "7", "--format", "json"]);
+    assert_eq!((code, api.asked().len()), (0, 4), "{errors}");
+    assert!(out.contains("completed"));
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(2), "Retry-After was kept to");
+}
+
+#[test]
+fn refusals_are_one_clear_line_and_not_tried_again() {
+    for (status, body, expected) in [
+        ("401 Unauthorized", "{\"detail\": \"Invalid API key.\"}", "HTTP 401: Invalid API key."),
+        ("403 Forbidden", "{\"detail\": \"No.\"}", "HTTP 403: No."),
+        ("404 Not Found", "<html><title>Not here</title></html>", "HTTP 404: an HTML page: Not here"),
+        ("400 Bad Request", "{\"run_ids\": [\"Required.\"]}", "HTTP 400: run_ids: Required."),
+        ("302 Found", "", "HTTP 302"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let api = Api::new(move |_, _| response(status, "", body));
+        let (code, out, errors) = api.run(folder.path(), &["runs", "get", "7"]);
+        assert!(code == 3 && out.is_empty() && errors.contains(expected) && errors.trim().lines().count() == 1, "{errors}");
+        assert_eq!(api.asked().len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn traces_listen_urls_and_test_sets_are_asked_for_as_the_reference_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = Api::new(|_, (_, path, _)| {
+        ok(&if path.contains("listen") {
+            json!({"listen_url": "https://listen.example/7"})
+        } else {
+            json!({"id": 3, "trace_id": "t", "spans": []})
+        })
+    });
+    let (code, out, _) = api.run(folder.path(), &["runs", "trace", "7"]);
+    assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap()["trace_id"].as_str()), (0, Some("t")));
+    let (_, out, _) = api.run(folder.path(), &["runs", "listen-url", "7"]);
+    assert_eq!(out, "https://listen.example/7\n");
+    let arguments = ["test-sets", "create-from-run", "--run-id", "7", "--metric-ids", "55", "--name", "kept", "--project-id", "2"];
+    let (code, out, errors) = api.run(folder.path(), &arguments);
+    assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap()["id"].as_u64()), (0, Some(3)), "{errors}");
+    let asked: Vec<_> = api.asked().into_iter().map(|(method, path, body)| (format!("{method} {path}"), body)).collect();
+    let test_set = json!({"run_id": 7, "metrics": [{"metric": 55}], "name": "kept", "project": 2});
+    assert_eq!(
+        asked,
+        [
+            ("GET /test_framework/v1/runs/7/trace/".to_owned(), Value::Null),
+            ("GET /test_framework/v1/runs/7/get_listen_url/".to_owned(), Value::Null),
+            ("POST /test_framework/test-sets/create_from_run/".to_owned(), test_set),
+        ]
+    );
+}
+
+#[test]
+fn a_start_is_one_post_whatever_the_server_does() {
+    let faults: [(&str, fn() -> Option<String>); 6] = [
+        ("the connection breaks off", || None),
+        ("500", || response("500 Internal Server Error", "", "{\"detail\": \"oops\"}")),
+        ("502 HTML", || response("502 Bad Gateway", "Content-Type: text/html\r\n", "<html><title>Bad Gateway</title></html>")),
+        ("429", || response("429 Too Many Requests", "Retry-After: 1\r\n", "")),
+        ("a cut body", || Some("HTTP/1.1 201 Created\r\nContent-Length: 900\r\n\r\n{\"id\": 9,".to_owned())),
+        ("no JSON", || response("200 OK", "", "fine")),
+    ];
+    for (what, fault) in faults {
+        let folder = tempfile::tempdir().unwrap();
+        // The result turns up by its name: then the run goes on with it.
+        let api = Api::new(move |_, (method, path, _)| match (method.as_str(), path.contains("search=")) {
+            ("POST", _) => fault(),
+            (_, true) => {
+                let name = path.split("search=").nth(1).unwrap().split('&').next().unwrap();
+                let name: String = url::form_urlencoded::parse(format!("n={name}").as_bytes()).next().unwrap().1.into_owned();
+                ok(
+                    &json!({"count": 1, "next": null, "previous": null, "results": [{"id": 9, "name": name, "status": "completed"}]}),
+                )
+            }
+            _ => ok(&result(9)),
+        });
+        let file = folder.path().join("run.json");
+        std::fs::write(&file, json!({"agent_id": 1, "scenarios": [1], "name": "once"}).to_string()).unwrap();
+        let out = folder.path().join("out");
+        let arguments = ["run", "text", "--from-file", common::path(&file), "--out", common::path(&out), "--format", "json"];
+        let (code, stdout, errors) = api.run(folder.path(), &arguments);
+        let posts = api.asked().iter().filter(|(method, ..)| method == "POST").count();
+        assert_eq!(posts, 1, "{what}: one POST, always");
+        if what == "429" {
+            assert!(code == 3 && errors.contains("no run was started"), "{what}: a refusal is no lost answer: {errors}");
+        } else {
+            let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{what}: {errors}"));
+            assert_eq!((code, &report["result_id"], &report["run_ids"]), (0, &9.into(), &json!([7, 8])), "{what}");
+        }
+    }
+}
