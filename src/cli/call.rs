@@ -7,7 +7,7 @@ use chrono::Utc;
 use super::io::{runtime, until_interrupted};
 use super::outcome::{Format, conclude, report_call};
 use super::progress::Progress;
-use super::settings::{ConfigArgs, Ready, SpeechArgs, agent, out_folder, prepare, shown, suite};
+use super::settings::{ConfigArgs, Ready, SpeechArgs, agent, out_folder, prepare, seconds, shown, suite};
 use crate::audio::Rate;
 use crate::call::{CallControl, CallIds, LoggedEvent};
 use crate::caller::Patience;
@@ -63,9 +63,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
     let out = out_folder(args.out.as_ref(), &config)?;
-    let patience = std::time::Duration::try_from_secs_f64(args.patience_s)
-        .map_err(|_| Failure::usage(format!("--patience-s {}: not a time", args.patience_s)))?;
-    let patience = Patience { silent_agent: patience, ..Patience::default() };
+    let patience = Patience { silent_agent: seconds("--patience-s", args.patience_s)?, ..Patience::default() };
     let suite = suite(args.suite.as_deref())?;
     let mut chosen = Vec::new();
     for key in &args.scenario {

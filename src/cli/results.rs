@@ -1,12 +1,12 @@
 //! `trunkline results`.
 
-use std::time::Duration;
+use serde_json::Value;
 
 use super::io::{confirmed, result, runtime};
-use super::listing::{json_of, rows, shown};
+use super::listing::{Listed, print, print_one, shown};
 use super::outcome::Format;
 use super::progress::Progress;
-use super::settings::open_ledger;
+use super::settings::{open_ledger, seconds};
 use crate::cekura::{Client, ResultState, follow, rerun_once};
 use crate::error::{Exit, Failure};
 
@@ -117,11 +117,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 Ok(Exit::Passed)
             }
             Command::Wait { id, every_s, timeout_s, format } => {
-                let seconds =
-                    |value: f64| Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{value}: not a time")));
+                let (every, longest) = (seconds("--every-s", *every_s)?, seconds("--timeout-s", *timeout_s)?);
                 let progress = Progress::new();
                 let tell = |state: &ResultState| progress.now(format!("result {} {}", state.id, state.status));
-                let state = follow(&client, *id, seconds(*every_s)?, seconds(*timeout_s)?, tell).await;
+                let state = follow(&client, *id, every, longest, tell).await;
                 progress.done();
                 let state = state.map_err(Failure::infrastructure)?;
                 print_one(&state, *format);
@@ -156,27 +155,21 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     })
 }
 
-fn print(results: &[ResultState], format: Format) {
-    match format {
-        Format::Json => result(&json_of(&results.iter().map(|result| result.raw.clone()).collect())),
-        Format::Table => result(&rows(&["result", "name", "status", "runs", "passed", "success rate"], results.iter().map(cells))),
-    }
-}
+impl Listed for ResultState {
+    const HEADER: &'static [&'static str] = &["result", "name", "status", "runs", "passed", "success rate"];
 
-fn print_one(state: &ResultState, format: Format) {
-    match format {
-        Format::Json => result(&json_of(&state.raw)),
-        Format::Table => print(std::slice::from_ref(state), format),
+    fn raw(&self) -> &Value {
+        &self.raw
     }
-}
 
-fn cells(state: &ResultState) -> Vec<String> {
-    vec![
-        state.id.to_string(),
-        shown(state.name.as_ref()),
-        state.status.to_string(),
-        shown(state.total_runs_count.as_ref()),
-        shown(state.success_runs_count.as_ref()),
-        shown(state.success_rate.map(|rate| format!("{rate} %")).as_ref()),
-    ]
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            shown(self.name.as_ref()),
+            self.status.to_string(),
+            shown(self.total_runs_count.as_ref()),
+            shown(self.success_runs_count.as_ref()),
+            shown(self.success_rate.map(|rate| format!("{rate} %")).as_ref()),
+        ]
+    }
 }

@@ -4,13 +4,12 @@ mod calls;
 mod session;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::call::parse_rate;
 use super::io::runtime;
 use super::outcome::{Format, conclude};
 use super::payload::{misfit_failure, read_json};
-use super::settings::{ConfigArgs, SpeechArgs, agent, chirp_door, out_folder, prepare, suite};
+use super::settings::{ConfigArgs, SpeechArgs, agent, chirp_door, out_folder, prepare, seconds, suite};
 use crate::audio::Rate;
 use crate::call::Limits;
 use crate::cekura::payload::check;
@@ -79,10 +78,6 @@ pub struct Args {
 fn parse_share(text: &str) -> Result<f64, String> {
     let share: Option<f64> = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| format!("{text:?} is no share between 0 and 1"))
-}
-
-fn seconds(flag: &str, value: f64) -> Result<Duration, Failure> {
-    Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{flag} {value}: not a time")))
 }
 
 /// Runs the command.

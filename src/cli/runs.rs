@@ -1,13 +1,11 @@
 //! `trunkline runs`.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::io::{result, runtime};
-use super::listing::{json_of, rows, shown};
+use super::listing::{Listed, json_of, print, print_one, rows, shown};
 use super::outcome::Format;
-use super::settings::open_ledger;
+use super::settings::{open_ledger, seconds};
 use crate::cekura::{Client, Recovered, RunState, Status, recover};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Start, StartState};
@@ -125,35 +123,28 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     })
 }
 
-fn print(runs: &[RunState], format: Format) {
-    match format {
-        Format::Json => result(&json_of(&runs.iter().map(|run| run.raw.clone()).collect())),
-        Format::Table => result(&rows(&["run", "scenario", "status", "success", "duration", "why"], runs.iter().map(cells))),
-    }
-}
+impl Listed for RunState {
+    const HEADER: &'static [&'static str] = &["run", "scenario", "status", "success", "duration", "why"];
 
-fn print_one(run: &RunState, format: Format) {
-    match format {
-        Format::Json => result(&json_of(&run.raw)),
-        Format::Table => print(std::slice::from_ref(run), format),
+    fn raw(&self) -> &Value {
+        &self.raw
     }
-}
 
-fn cells(run: &RunState) -> Vec<String> {
-    let why = run.error_message.clone().or_else(|| run.call_ended_reason.clone());
-    vec![
-        run.id.to_string(),
-        shown(run.scenario_name.as_ref()),
-        run.status.to_string(),
-        shown(run.success.as_ref()),
-        shown(run.duration.as_ref()),
-        shown(why.as_ref()),
-    ]
+    fn cells(&self) -> Vec<String> {
+        let why = self.error_message.as_ref().or(self.call_ended_reason.as_ref());
+        vec![
+            self.id.to_string(),
+            shown(self.scenario_name.as_ref()),
+            self.status.to_string(),
+            shown(self.success.as_ref()),
+            shown(self.duration.as_ref()),
+            shown(why),
+        ]
+    }
 }
 
 async fn wait(client: &Client, id: u64, every_s: f64, timeout_s: f64, format: Format) -> Result<Exit, Failure> {
-    let seconds = |value: f64| Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{value}: not a time")));
-    let (every, longest) = (seconds(every_s)?, seconds(timeout_s)?);
+    let (every, longest) = (seconds("--every-s", every_s)?, seconds("--timeout-s", timeout_s)?);
     let end = tokio::time::Instant::now() + longest;
     loop {
         let run = client.run(id).await.map_err(Failure::infrastructure)?;

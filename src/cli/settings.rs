@@ -2,6 +2,7 @@
 //! environment, that before the file, that before the default.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::audio::Rate;
 use crate::call::{Limits, LoggedEvent};
@@ -73,6 +74,11 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
     Ok((to, ConnectOptions { rate, credentials }))
 }
 
+/// A flag's time in seconds.
+pub(super) fn seconds(flag: &str, value: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{flag} {value}: not a time")))
+}
+
 /// The ledger: `$TRUNKLINE_LEDGER`, else in the user's data folder.
 pub(super) fn open_ledger() -> Result<Ledger, Failure> {
     Ledger::open(&ledger_path()?).map_err(Failure::infrastructure)
@@ -98,7 +104,7 @@ pub(super) fn chirp_door(config: &Config) -> Result<DoorConfig, Failure> {
     };
     let limits = ChirpLimits {
         max_message: door.max_message.unwrap_or(ChirpLimits::default().max_message),
-        idle: Some(std::time::Duration::from_secs(door.idle_s.unwrap_or(60))),
+        idle: Some(Duration::from_secs(door.idle_s.unwrap_or(60))),
     };
     let file = door.credentials_file.as_deref();
     Ok(DoorConfig {
