@@ -143,7 +143,10 @@ fn completions_are_made_for_each_shell() {
         let output = run(&["completions", shell]);
         assert!(output.status.success() && text(&output.stdout).contains("trunkline"), "{shell}");
     }
-    let check = Command::new("bash").args(["-n", "-c", &text(&run(&["completions", "bash"]).stdout)]).status().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("completions.bash");
+    fs::write(&file, run(&["completions", "bash"]).stdout).unwrap();
+    let check = Command::new("bash").arg("-n").arg(&file).status().unwrap();
     assert!(check.success(), "bash can read them");
 }
 
