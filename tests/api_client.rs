@@ -3,13 +3,13 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use common::trunkline;
+use common::{read_http, trunkline};
 use serde_json::{Value, json};
 
 /// A request: method, path with query, body.
@@ -64,19 +64,10 @@ impl Api {
 }
 
 fn read(stream: &mut TcpStream) -> Option<Asked> {
-    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
-    loop {
-        let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
-        bytes.extend_from_slice(&piece[..read]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.to_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-        if body.len() >= length.unwrap_or(0) {
-            let mut words = head.split(' ');
-            let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-            return Some((method, path, serde_json::from_str(body).unwrap_or(Value::Null)));
-        }
-    }
+    let (head, body) = read_http(stream)?;
+    let mut words = head.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    Some((method, path, serde_json::from_str(&body).unwrap_or(Value::Null)))
 }
 
 fn response(status: &str, more: &str, body: &str) -> Option<String> {

@@ -107,6 +107,11 @@ fn ramp(from: usize, len: usize) -> Vec<i16> {
     (from..from + len).map(|sample| (sample % 30_000) as i16 + 1).collect()
 }
 
+/// Ten words of half a second with as long a pause after each.
+fn words() -> Vec<i16> {
+    (0..10).flat_map(|word| [ramp(word * 1000, 8000), vec![0; 8000]].concat()).collect()
+}
+
 fn mark(utterance: &str, position: Option<u64>) -> Mark {
     let source = if position.is_some() { MarkSource::Script } else { MarkSource::Signalled };
     Mark { utterance: utterance.to_owned(), position, source, interruption: None }
@@ -295,13 +300,35 @@ fn a_caller_whose_first_frames_came_in_a_heap_catches_up_in_its_silence() {
 }
 
 #[test]
+fn what_an_interruption_cleared_is_not_caught_up_again() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    // 180 ms wait for nothing while the caller speaks; at 2.5 s the agent cuts in, which clears them; then there is silence.
+    for frame in 0..400_u32 {
+        let at = 20 * MS * frame.saturating_sub(9);
+        if frame == 134 {
+            line.at(at, Side::Agent, LegEvent::SpeechStarted(mark("a", None)));
+        }
+        let samples = if frame < 134 { ramp(frame as usize * 320, 320) } else { vec![0; 320] };
+        line.at(at, Side::Caller, LegEvent::Audio(samples));
+    }
+    line.run_to(9000 * MS);
+    let skipped = line.logged(|event| match event.event {
+        Event::SilenceSkipped { skipped_ms, .. } => Some(skipped_ms),
+        _ => None,
+    });
+    // What was let go in its last moment plays for one frame more; the 160 ms behind it are cleared and wait no longer.
+    let skipped: f64 = skipped.iter().sum();
+    assert!(skipped <= 40.0, "{skipped} ms were left out");
+    let late = line.logged(|event| matches!(event.event, Event::Late { .. }).then_some(()));
+    assert_eq!(late.len(), 0, "nothing was made late");
+    let (last, _) = *line.kept.to_agent.last().expect("frames were let go");
+    assert_eq!(last.elapsed(), 20 * MS * 390, "the last frame passes when it comes");
+}
+
+#[test]
 fn a_caller_that_sends_ten_seconds_ahead_is_played_as_it_was_made() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
-    let mut speech = Vec::new();
-    for word in 0..10 {
-        speech.extend(ramp(word * 1000, 8000));
-        speech.extend(vec![0; 8000]);
-    }
+    let speech = words();
     line.at(Duration::ZERO, Side::Caller, LegEvent::Audio(speech.clone()));
     for frame in 1..200_u32 {
         line.at(20 * MS * frame, Side::Caller, LegEvent::Audio(vec![0; 320]));
@@ -323,11 +350,7 @@ fn a_caller_that_speaks_without_a_pause_is_never_cut() {
 #[test]
 fn an_agents_burst_with_pauses_in_it_is_played_as_it_was_made() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
-    let mut speech = Vec::new();
-    for word in 0..10 {
-        speech.extend(ramp(word * 1000, 8000));
-        speech.extend(vec![0; 8000]);
-    }
+    let speech = words();
     // Half a second of it every 100 ms: what waits grows all the time.
     for (number, piece) in speech.chunks(8000).enumerate() {
         line.at(100 * MS * number as u32, Side::Agent, LegEvent::Audio(piece.to_vec()));

@@ -3,13 +3,13 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
-use common::{path, run, trunkline};
+use common::{path, read_http, run, trunkline};
 use serde_json::{Value, json};
 use trunkline::cekura::Mode;
 use trunkline::cekura::payload::{check, detect, fix};
@@ -184,6 +184,12 @@ fn what_the_public_cli_sends_is_recognised_and_rewritten() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let fixed: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     assert_eq!(fixed, json!({"agent": 5, "frequency": 1, "scenarios": [{"scenario": 1}, {"scenario": 2}]}));
+    // A file that is its owner's alone stays so; stdin is no file.
+    fs::write(&file, r#"{"agent_id": 5, "scenarios": [1]}"#).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(run(&["payload", "check", "--fix", "livekit_v2", path(&file)]).status.success());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(text(&run(&["payload", "check", "--fix", "livekit_v2", "-"]).stderr).contains("stdin is none"));
     // The other way round, and an address with the wrong scheme.
     let other = json!({"agent": "5", "scenarios": [{"scenario": 1}], "freq": 2, "websocket_url": "https://a.example/"});
     assert_eq!(
@@ -231,18 +237,7 @@ fn api(listener: TcpListener) -> std::thread::JoinHandle<(String, Value)> {
         let mut start = None;
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
-            let (head, body) = loop {
-                let read = stream.read(&mut piece).unwrap();
-                bytes.extend_from_slice(&piece[..read]);
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                let length =
-                    head.to_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-                if body.len() >= length.unwrap_or(0) {
-                    break (head.to_owned(), body.to_owned());
-                }
-            };
+            let (head, body) = read_http(&mut stream).expect("a whole request");
             let run = json!({"id": 5, "status": "completed", "success": true, "scenario": 1, "scenario_name": "S"});
             let (answer, last) = if head.starts_with("POST") {
                 start = Some((head.split(' ').nth(1).unwrap().to_owned(), serde_json::from_str(&body).unwrap()));

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use common::{Running, built_in_agent, path, serve, suite, trunkline, until};
+use common::{Running, built_in_agent, path, read_http, serve, suite, trunkline, until};
 use serde_json::{Value, json};
 
 const SCENARIO: [&str; 2] = ["", "Thank you, goodbye. <endcall/>"];
@@ -283,7 +283,7 @@ fn a_start_that_is_not_answered_is_never_sent_again() {
         let (mut posts, mut name) = (0, String::new());
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let (head, body) = read_request(&mut stream);
+            let (head, body) = read_http(&mut stream).expect("a whole request");
             if head.starts_with("POST") {
                 posts += 1;
                 name = serde_json::from_str::<Value>(&body).unwrap()["name"].as_str().unwrap().to_owned();
@@ -322,24 +322,6 @@ fn a_start_that_is_not_answered_is_never_sent_again() {
     assert_eq!((kept.len(), kept[0].result_id, kept[0].name.as_str()), (1, Some(77), name.as_str()));
     let all = [output.stdout, output.stderr].concat();
     assert!(!String::from_utf8_lossy(&all).contains("key-that-is-not-shown"));
-}
-
-fn read_request(stream: &mut TcpStream) -> (String, String) {
-    let mut bytes = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let read = stream.read(&mut piece).unwrap();
-        bytes.extend_from_slice(&piece[..read]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.to_lowercase();
-            let length =
-                length.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok()).unwrap_or(0);
-            if body.len() >= length || read == 0 {
-                return (head.to_owned(), body.to_owned());
-            }
-        }
-    }
 }
 
 /// A sandbox of its own process, and `trunkline run` against it with what `more` adds.
@@ -425,7 +407,7 @@ fn a_run_that_is_killed_before_the_answer_is_in_the_ledger_as_sent() {
     command.env("CEKURA_API_URL", &url).env("CEKURA_API_KEY", "any").env("TRUNKLINE_LEDGER", &ledger);
     let mut run = Running::stderr_of(command);
     let (mut stream, _) = listener.accept().unwrap();
-    let (head, body) = read_request(&mut stream);
+    let (head, body) = read_http(&mut stream).expect("a whole request");
     assert!(head.starts_with("POST /test_framework/v1/scenarios/run_scenarios_chirp/"));
     run.kill_9();
     let kept = trunkline::ledger::Ledger::open(&ledger).unwrap().list(10).unwrap();
@@ -547,7 +529,7 @@ fn a_start_that_was_killed_before_its_answer_is_recovered_by_its_name() {
     command.env("CEKURA_API_URL", &url).env("CEKURA_API_KEY", "any").env("TRUNKLINE_LEDGER", folder.path().join("ledger.sqlite"));
     let mut run = Running::stderr_of(command);
     let (mut stream, _) = listener.accept().unwrap();
-    let (_, body) = read_request(&mut stream);
+    let (_, body) = read_http(&mut stream).expect("a whole request");
     run.kill_9();
     drop((stream, listener));
     // The API took it all the same, after a while: at the same address, where nothing is known of it at first.

@@ -129,6 +129,7 @@ impl Playout {
                 arrival.late = lateness;
             } else {
                 self.head = now.in_track(self.rate);
+                self.forget_spare(now);
             }
         }
         self.started = true;
@@ -145,7 +146,7 @@ impl Playout {
 
     /// Moves the next frame that is due at `now` into `frame` (at most 20 ms); none when nothing is due.
     pub fn release(&mut self, now: CallTime, frame: &mut Vec<i16>) -> Option<Released> {
-        self.catch_up();
+        self.catch_up(now);
         if self.queue.is_empty() || self.head.at(self.rate) > now + LEAD {
             return None;
         }
@@ -164,13 +165,15 @@ impl Playout {
         Some(released)
     }
 
-    /// Leaves out silence at the queue's front, as far as what follows waits for nothing.
-    fn catch_up(&mut self) {
+    /// Leaves out silence at the queue's front, as far as what follows waits for nothing; what it makes come sooner is not late.
+    fn catch_up(&mut self, now: CallTime) {
+        let end = (self.head + self.queue.len() as u64).at(self.rate);
+        let ahead = self.rate.samples_in(end.since(now));
         let Some(spare) = &mut self.spare else { return };
         if spare.excess == 0 {
             return;
         }
-        let most = self.queue.len().min(spare.excess as usize);
+        let most = self.queue.len().min(spare.excess.min(ahead) as usize);
         let silent = self.queue.iter().take(most).take_while(|sample| sample.unsigned_abs() <= SILENCE).count();
         // A few quiet samples are a wave that passes through zero, and no silence.
         if silent as u64 >= self.rate.samples_in(LEAST_SILENCE) {
@@ -218,8 +221,16 @@ impl Playout {
         }
     }
 
+    /// What was known of the waiting holds no longer.
+    fn forget_spare(&mut self, now: CallTime) {
+        if let Some(spare) = &mut self.spare {
+            (spare.since, spare.least, spare.excess) = (now, None, 0);
+        }
+    }
+
     /// Throws away what waits: the listener has begun to speak.
     pub fn clear(&mut self) -> Cleared {
+        self.forget_spare(self.head.at(self.rate));
         let cleared = Cleared { samples: self.queue.len(), at: self.head };
         self.source += self.queue.len() as u64;
         self.queue = VecDeque::new();

@@ -1,7 +1,7 @@
 //! `trunkline payload`.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::io::{result, say};
 use super::outcome::Format;
 use crate::cekura::Mode;
-use crate::cekura::payload::{Misfit, RunOptions, Selection, check, detect, estimate_runs, fix, holds_token, room_token};
+use crate::cekura::payload::{Misfit, RunOptions, Selection, check, detect, estimate_runs, fix, holds_secret, room_token};
 use crate::error::{Exit, Failure};
 
 /// Builds and checks the body of a run's start request
@@ -23,6 +23,12 @@ use crate::error::{Exit, Failure};
 pub struct Args {
     #[command(subcommand)]
     command: Command,
+}
+
+/// What is to be done.
+enum Work<'a> {
+    Build(Mode, &'a Options),
+    Check(&'a CheckArgs),
 }
 
 macro_rules! commands {
@@ -41,10 +47,10 @@ macro_rules! commands {
         }
 
         impl Command {
-            fn to_build(&self) -> Option<(Mode, &Options)> {
+            fn work(&self) -> Work<'_> {
                 match self {
-                    $(Self::$variant(options) => Some((Mode::$variant, options)),)*
-                    Self::Check(_) => None,
+                    $(Self::$variant(options) => Work::Build(Mode::$variant, options),)*
+                    Self::Check(args) => Work::Check(args),
                 }
             }
         }
@@ -164,7 +170,7 @@ struct Options {
     /// Longest conversation of an API chat, in seconds
     #[arg(long, value_name = "S")]
     timeout_s: Option<u64>,
-    /// Writes to this file instead of stdout; one with tokens is readable by its owner alone
+    /// Writes to this file instead of stdout; one with secrets is readable by its owner alone
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -282,24 +288,25 @@ fn signer() -> Result<(String, String), Failure> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    if let Some((mode, options)) = args.command.to_build() {
-        let body = options.run_options(mode)?.build(mode).map_err(|misfits| misfit_failure("the payload", &misfits))?;
-        match &options.output {
-            Some(file) => write(file, &body)?,
-            None => {
-                result(&pretty(&body));
-                if holds_token(&body) {
-                    say("it holds access tokens: with --output FILE the file is readable by its owner alone");
-                }
+    match args.command.work() {
+        Work::Build(mode, options) => run_build(mode, options),
+        Work::Check(args) => run_check(args),
+    }
+}
+
+fn run_build(mode: Mode, options: &Options) -> Result<Exit, Failure> {
+    let body = options.run_options(mode)?.build(mode).map_err(|misfits| misfit_failure("the payload", &misfits))?;
+    match &options.output {
+        Some(file) => write(file, &body)?,
+        None => {
+            result(&pretty(&body));
+            if holds_secret(&body) {
+                say("it holds secrets: with --output FILE the file is readable by its owner alone");
             }
         }
-        tell_runs(&body);
-        return Ok(Exit::Passed);
     }
-    match &args.command {
-        Command::Check(args) => run_check(args),
-        _ => Ok(Exit::Passed),
-    }
+    tell_runs(&body);
+    Ok(Exit::Passed)
 }
 
 fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
@@ -308,6 +315,9 @@ fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
         [file] => (None, PathBuf::from(file)),
         _ => return Err(Failure::usage("give the file, or the mode and the file")),
     };
+    if args.fix && file == Path::new("-") {
+        return Err(Failure::usage("--fix rewrites a file: stdin is none"));
+    }
     let mut body = read_json(&file)?;
     let mode = match mode {
         Some(mode) => mode,
@@ -339,10 +349,12 @@ fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
     Ok(Exit::Passed)
 }
 
-/// Writes a body whole or not at all; one with tokens is readable by its owner alone.
+/// Writes a body whole or not at all; one with secrets is readable by its owner alone, and who may read a file that is there
+/// already stays so.
 fn write(file: &Path, body: &Value) -> Result<(), Failure> {
     let beside = file.with_extension("partial");
-    let mode = if holds_token(body) { 0o600 } else { 0o644 };
+    let before = std::fs::metadata(file).map_or(0o644, |there| there.permissions().mode() & 0o777);
+    let mode = if holds_secret(body) { 0o600 } else { before };
     let written = (|| {
         // What an earlier try has left may be readable by others.
         match std::fs::remove_file(&beside) {

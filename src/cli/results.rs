@@ -6,7 +6,7 @@ use super::io::{confirmed, result, runtime};
 use super::listing::{Listed, print, print_one, shown};
 use super::outcome::Format;
 use super::progress::Progress;
-use super::settings::{open_ledger, seconds};
+use super::settings::{WaitArgs, open_ledger};
 use crate::cekura::{Client, ResultState, follow, rerun_once};
 use crate::error::{Exit, Failure};
 
@@ -53,12 +53,8 @@ enum Command {
     Wait {
         /// The result
         id: u64,
-        /// Seconds between two looks
-        #[arg(long, value_name = "S", default_value_t = 10.0)]
-        every_s: f64,
-        /// Longest wait, in seconds
-        #[arg(long, value_name = "S", default_value_t = 3600.0)]
-        timeout_s: f64,
+        #[command(flatten)]
+        times: WaitArgs,
         /// What is printed on stdout
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
@@ -116,8 +112,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 print_one(&client.result(*id).await.map_err(Failure::infrastructure)?, *format);
                 Ok(Exit::Passed)
             }
-            Command::Wait { id, every_s, timeout_s, format } => {
-                let (every, longest) = (seconds("--every-s", *every_s)?, seconds("--timeout-s", *timeout_s)?);
+            Command::Wait { id, times, format } => {
+                let (every, longest) = times.read()?;
                 let progress = Progress::new();
                 let tell = |state: &ResultState| progress.now(format!("result {} {}", state.id, state.status));
                 let state = follow(&client, *id, every, longest, tell).await;

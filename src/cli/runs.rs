@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::io::{result, runtime};
 use super::listing::{Listed, json_of, print, print_one, rows, shown};
 use super::outcome::Format;
-use super::settings::{open_ledger, seconds};
+use super::settings::{WaitArgs, open_ledger};
 use crate::cekura::{Client, Recovered, RunState, Status, recover};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Start, StartState};
@@ -47,12 +47,8 @@ enum Command {
     Wait {
         /// The run
         id: u64,
-        /// Seconds between two looks
-        #[arg(long, value_name = "S", default_value_t = 10.0)]
-        every_s: f64,
-        /// Longest wait, in seconds
-        #[arg(long, value_name = "S", default_value_t = 3600.0)]
-        timeout_s: f64,
+        #[command(flatten)]
+        times: WaitArgs,
         /// What is printed on stdout
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
@@ -101,7 +97,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 print_one(&run, *format);
                 Ok(Exit::Passed)
             }
-            Command::Wait { id, every_s, timeout_s, format } => wait(&client, *id, *every_s, *timeout_s, *format).await,
+            Command::Wait { id, times, format } => wait(&client, *id, times, *format).await,
             Command::EndCall { id } => {
                 client.end_call(*id).await.map_err(Failure::infrastructure)?;
                 result(&format!("the call of run {id} is being ended"));
@@ -143,8 +139,8 @@ impl Listed for RunState {
     }
 }
 
-async fn wait(client: &Client, id: u64, every_s: f64, timeout_s: f64, format: Format) -> Result<Exit, Failure> {
-    let (every, longest) = (seconds("--every-s", every_s)?, seconds("--timeout-s", timeout_s)?);
+async fn wait(client: &Client, id: u64, times: &WaitArgs, format: Format) -> Result<Exit, Failure> {
+    let (every, longest) = times.read()?;
     let end = tokio::time::Instant::now() + longest;
     loop {
         let run = client.run(id).await.map_err(Failure::infrastructure)?;
@@ -154,7 +150,7 @@ async fn wait(client: &Client, id: u64, every_s: f64, timeout_s: f64, format: Fo
             return Ok(if passed { Exit::Passed } else { Exit::Failed });
         }
         if tokio::time::Instant::now() + every > end {
-            return Err(Failure::infrastructure(format!("run {id} is still {} after {timeout_s} s", run.status)));
+            return Err(Failure::infrastructure(format!("run {id} is still {} after {} s", run.status, longest.as_secs_f64())));
         }
         tokio::time::sleep(every).await;
     }

@@ -74,6 +74,24 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
     Ok((to, ConnectOptions { rate, credentials }))
 }
 
+/// How a result or a run is waited for.
+#[derive(Debug, clap::Args)]
+pub(super) struct WaitArgs {
+    /// Seconds between two looks
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    every_s: f64,
+    /// Longest wait, in seconds
+    #[arg(long, value_name = "S", default_value_t = 3600.0)]
+    timeout_s: f64,
+}
+
+impl WaitArgs {
+    /// The time between two looks, and the longest wait.
+    pub(super) fn read(&self) -> Result<(Duration, Duration), Failure> {
+        Ok((seconds("--every-s", self.every_s)?, seconds("--timeout-s", self.timeout_s)?))
+    }
+}
+
 /// A flag's time in seconds.
 pub(super) fn seconds(flag: &str, value: f64) -> Result<Duration, Failure> {
     Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{flag} {value}: not a time")))

@@ -67,10 +67,9 @@ fn as_entries(value: &mut Value) {
 }
 
 fn as_websocket(value: &mut Value) {
-    if let Some(text) = value.as_str()
-        && let Some(rest) = text.strip_prefix("http")
-    {
-        *value = format!("ws{rest}").into();
+    let right = |(wrong, right): (&str, &str)| Some(format!("{right}{}", value.as_str()?.strip_prefix(wrong)?));
+    if let Some(text) = [("https://", "wss://"), ("http://", "ws://")].into_iter().find_map(right) {
+        *value = text.into();
     }
     // CHIRP's guide page wraps the address.
     if let Some(inner) = value.get("chirp_websocket_url").or_else(|| value.get("websocket_url")).cloned() {

@@ -21,7 +21,7 @@ pub(crate) use check::parse_websocket_url;
 pub use detect::detect;
 pub use estimate::estimate_runs;
 pub use fix::fix;
-pub use token::{holds_token, redacted, room_token};
+pub use token::{holds_secret, redacted, room_token};
 
 use field::{Field, Kind};
 

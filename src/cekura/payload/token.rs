@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 /// Keys of entries that hold secrets.
 const SECRETS: [&str; 2] = ["access_token", "pipecat_token"];
 
-/// Whether a body holds an access token: then its file is nobody else's to read.
+/// Whether a body holds a secret, an access token or headers: then its file is nobody else's to read.
 #[must_use]
-pub fn holds_token(body: &Value) -> bool {
+pub fn holds_secret(body: &Value) -> bool {
+    let headers = body.get("websocket_headers").and_then(Value::as_object).is_some_and(|headers| !headers.is_empty());
     let entries = body.get("scenarios").and_then(Value::as_array).into_iter().flatten();
-    entries.into_iter().any(|entry| SECRETS.iter().any(|key| entry.get(*key).is_some_and(|token| !token.is_null())))
+    headers || entries.into_iter().any(|entry| SECRETS.iter().any(|key| entry.get(*key).is_some_and(|token| !token.is_null())))
 }
 
 /// The body without its secrets, for the ledger and for logs: tokens and the WebSocket's headers are left out.
