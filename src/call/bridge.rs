@@ -140,8 +140,22 @@ impl Bridge {
                 out.command(side.other(), LegCommand::Data(&data));
                 log(out, now, Some(side), Event::Data { data });
             }
-            LegEvent::Transcript(text) => log(out, now, Some(side), Event::Text { text }),
-            LegEvent::Metadata(data) => log(out, now, Some(side), Event::Data { data }),
+            LegEvent::Transcript(text) => {
+                out.command(side.other(), LegCommand::Transcript(&text));
+                log(out, now, Some(side), Event::Text { text });
+            }
+            LegEvent::FunctionCall(call) => {
+                out.command(side.other(), LegCommand::FunctionCall(&call));
+                log(out, now, Some(side), Event::FunctionCall(call));
+            }
+            LegEvent::FunctionResult(result) => {
+                out.command(side.other(), LegCommand::FunctionResult(&result));
+                log(out, now, Some(side), Event::FunctionResult(result));
+            }
+            LegEvent::Metadata(metadata) => {
+                out.command(side.other(), LegCommand::Metadata(&metadata));
+                log(out, now, Some(side), Event::Metadata { metadata });
+            }
             LegEvent::Fault { code, detail } => log(out, now, Some(side), Event::Fault { code, detail }),
             LegEvent::Log(line) => log(out, now, Some(side), Event::Log { line }),
             LegEvent::Slipped(slipped_ms) => log(out, now, Some(side), Event::PacingSlipped { slipped_ms }),

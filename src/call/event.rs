@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Side;
+use super::{FunctionCall, FunctionResult, Side};
 
 /// How a speech boundary's position is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,15 @@ pub enum Event {
     Text {
         /// The words.
         text: String,
+    },
+    /// `side` calls a function.
+    FunctionCall(FunctionCall),
+    /// A function that `side` called has given its result.
+    FunctionResult(FunctionResult),
+    /// What `side` says of itself or of the call.
+    Metadata {
+        /// As it came.
+        metadata: serde_json::Value,
     },
     /// A keypad digit.
     Dtmf {

@@ -2,6 +2,8 @@
 
 use std::task::{Context, Poll};
 
+use serde::{Deserialize, Serialize};
+
 use super::{EndReason, MarkSource};
 use crate::audio::Rate;
 
@@ -48,10 +50,16 @@ pub struct Abilities {
     pub scripted: bool,
     /// Says and understands when speech starts and stops.
     pub speech_marks: bool,
+    /// Neither gives nor takes audio: the call is a chat, and the other side must take text.
+    pub text_only: bool,
     /// Takes keypad digits.
     pub dtmf: bool,
     /// Takes text.
     pub text: bool,
+    /// Takes function calls and their results.
+    pub functions: bool,
+    /// Tells the words of what its party says: [`LegEvent::Transcript`] beside audio, or [`LegEvent::Text`] itself.
+    pub transcripts: bool,
     /// Takes other data.
     pub data: bool,
 }
@@ -63,8 +71,11 @@ impl Abilities {
         continuous_sink: false,
         scripted: false,
         speech_marks: false,
+        text_only: false,
         dtmf: false,
         text: false,
+        functions: false,
+        transcripts: false,
         data: false,
     };
 }
@@ -84,9 +95,13 @@ pub enum LegEvent {
     Text(String),
     /// Words of the party's speech, as it or its provider understood them.
     Transcript(String),
+    /// The party calls a function.
+    FunctionCall(FunctionCall),
+    /// A function that the party called has given its result.
+    FunctionResult(FunctionResult),
     /// Other data.
     Data(serde_json::Value),
-    /// What the party says of itself or of the call.
+    /// What the party says of itself or of the call: an object.
     Metadata(serde_json::Value),
     /// The party broke its protocol and the call goes on.
     Fault {
@@ -121,6 +136,26 @@ pub enum LegEvent {
     },
 }
 
+/// A function that a party calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionCall {
+    /// Names the call: its result carries the same.
+    pub id: String,
+    /// The function.
+    pub name: String,
+    /// What it is called with: an object, or the text that the party sent instead.
+    pub arguments: serde_json::Value,
+}
+
+/// What came of a [`FunctionCall`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionResult {
+    /// The call's.
+    pub id: String,
+    /// The result.
+    pub result: serde_json::Value,
+}
+
 /// A speech boundary, as a leg reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -149,8 +184,16 @@ pub enum LegCommand<'a> {
     Dtmf(char),
     /// Text.
     Text(&'a str),
+    /// Words of the other party's speech, as it or its provider understood them.
+    Transcript(&'a str),
+    /// The other party calls a function.
+    FunctionCall(&'a FunctionCall),
+    /// A function that the other party called has given its result.
+    FunctionResult(&'a FunctionResult),
     /// Other data.
     Data(&'a serde_json::Value),
+    /// What the other party says of itself or of the call.
+    Metadata(&'a serde_json::Value),
     /// The call is over: close politely. The leg answers with [`LegEvent::Hangup`] when it is closed.
     Hangup(EndReason),
 }

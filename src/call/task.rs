@@ -60,7 +60,7 @@ impl CallControl {
 
 /// Two legs that cannot be joined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{via} cannot take {ability}, which the other side needs")]
+#[error("{via} cannot {ability}, which the other side needs")]
 pub struct Unable {
     /// The leg that lacks the ability.
     pub via: String,
@@ -136,7 +136,14 @@ impl Call {
     pub fn new(caller: Box<dyn Leg>, agent: Box<dyn Leg>, limits: Limits) -> Result<Self, Unable> {
         for (needy, other) in [(&caller, &agent), (&agent, &caller)] {
             let (needs, has) = (needy.needs(), other.abilities());
-            let lacking = [("keypad digits", needs.dtmf && !has.dtmf), ("text", needs.text && !has.text)];
+            let chats = needy.abilities().text_only;
+            let lacking = [
+                ("take keypad digits", needs.dtmf && !has.dtmf),
+                ("take text", (needs.text || chats) && !has.text),
+                ("take function calls", needs.functions && !has.functions),
+                ("take other data", needs.data && !has.data),
+                ("give a transcript of what is said", needs.transcripts && !has.transcripts),
+            ];
             if let Some((ability, _)) = lacking.into_iter().find(|(_, lacks)| *lacks) {
                 return Err(Unable { via: other.via(), ability });
             }

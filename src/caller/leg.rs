@@ -81,7 +81,7 @@ impl Leg for ScriptedCaller {
             LegCommand::SpeechStopped(_) => self.player.agent_stopped(),
             LegCommand::Hangup(reason) => self.hung_up = Some(reason),
             // A script has no use for them.
-            LegCommand::Clear | LegCommand::Dtmf(_) | LegCommand::Text(_) | LegCommand::Data(_) => {}
+            _ => {}
         }
     }
 }

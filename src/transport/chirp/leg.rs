@@ -414,9 +414,7 @@ impl Leg for ChirpLeg {
                 self.outgoing.extend(event.map(Message::text));
             }
             LegCommand::Hangup(reason) => self.hang_up(reason),
-            LegCommand::Dtmf(_) | LegCommand::Text(_) | LegCommand::Data(_) => {
-                tracing::debug!("CHIRP carries audio and speech events only");
-            }
+            _ => tracing::debug!("CHIRP carries audio and speech events only"),
         }
     }
 }
