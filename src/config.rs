@@ -17,15 +17,31 @@
 //! max_calls = 64
 //! max_message = 1048576                 # bytes
 //! idle_s = 60                           # a caller that sends nothing for so long is closed
+//!
+//! [sandbox]
+//! webhook_url = "http://127.0.0.1:9100/hook"
+//! webhook_secret_file = "hook.secret"   # or TRUNKLINE_WEBHOOK_SECRET
+//! max_calls = 64
+//! max_recorded_mb = 10240               # above them no run is started
+//!
+//! [sandbox.metrics]                     # a run that misses one has not passed
+//! max_latency_ms = 1500                 # the longest answer
+//! max_interruptions_ignored = 0
+//! min_talk_ratio = 0.1                  # the agent's share of the call's time
+//! max_talk_ratio = 0.9
+//! max_dead_air_ms = 5000
+//! max_infrastructure_issues = 0
 //! ```
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use reqwest::Url;
 use serde::Deserialize;
 
 use crate::audio::Rate;
+use crate::sandbox::MetricThresholds;
 use crate::transport::WayOut;
 use crate::transport::chirp::Credentials;
 
@@ -45,6 +61,25 @@ pub struct Config {
     /// The doors.
     #[serde(default)]
     pub doors: Doors,
+    /// The sandbox.
+    #[serde(default)]
+    pub sandbox: SandboxSection,
+}
+
+/// `[sandbox]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct SandboxSection {
+    /// Where webhooks go.
+    pub webhook_url: Option<Url>,
+    /// A file with their secret.
+    pub webhook_secret_file: Option<PathBuf>,
+    /// Calls at the same time.
+    pub max_calls: Option<usize>,
+    /// MiB in the folder of the recordings; above them no run is started.
+    pub max_recorded_mb: Option<u64>,
+    /// What a run must keep to.
+    #[serde(default)]
+    pub metrics: MetricThresholds,
 }
 
 /// `[agent]`
@@ -86,8 +121,20 @@ pub struct ChirpDoor {
 }
 
 /// The keys of each table: a table is named by its path.
-const KEYS: [(&str, &[&str]); 4] = [
-    ("", &["tts", "out", "agent", "doors"]),
+const KEYS: [(&str, &[&str]); 6] = [
+    ("", &["tts", "out", "agent", "doors", "sandbox"]),
+    ("sandbox", &["webhook_url", "webhook_secret_file", "max_calls", "max_recorded_mb", "metrics"]),
+    (
+        "sandbox.metrics",
+        &[
+            "max_latency_ms",
+            "max_interruptions_ignored",
+            "min_talk_ratio",
+            "max_talk_ratio",
+            "max_dead_air_ms",
+            "max_infrastructure_issues",
+        ],
+    ),
     ("agent", &["to", "rate", "credentials_file"]),
     ("doors", &["chirp"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),

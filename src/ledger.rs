@@ -365,7 +365,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> 
         set_wal(connection, BUSY)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        lay_out(connection, SCHEMA, VERSION)
+        lay_out(connection, &[SCHEMA])
     })()
     .map_err(failed)?;
     if found > VERSION { Err(LedgerError::Newer { path: path.to_owned(), found }) } else { Ok(()) }

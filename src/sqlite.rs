@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-/// Makes the tables where there are none, and tells the layout's version.
-pub(crate) fn lay_out(connection: &mut Connection, schema: &str, version: i64) -> rusqlite::Result<i64> {
+/// Brings a file's layout up to date: step `n` (from 0) makes version `n + 1` of the one before it, the first of an empty file.
+/// Tells the version that was found; a file that is newer than all steps is left alone.
+pub(crate) fn lay_out(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found == 0 {
-        transaction.execute_batch(schema)?;
+    for (version, step) in (1..).zip(steps).filter(|(version, _)| *version > found) {
+        transaction.execute_batch(step)?;
         transaction.pragma_update(None, "user_version", version)?;
     }
     transaction.commit()?;

@@ -2,61 +2,14 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use common::sandbox::{SCENARIO, finished, http, sandbox, start};
 use common::{Running, built_in_agent, path, read_http, serve, suite, trunkline, until};
 use serde_json::{Value, json};
-
-const SCENARIO: [&str; 2] = ["", "Thank you, goodbye. <endcall/>"];
-
-/// A sandbox with one short scenario, and its URL.
-fn sandbox(folder: &Path, more: &[&str], key: Option<&str>) -> (Running, String) {
-    let suite = suite(folder, &SCENARIO);
-    let data = folder.join("data");
-    let mut arguments = vec!["sandbox", "--listen", "127.0.0.1:0", "--data", path(&data), "--suite", path(&suite)];
-    arguments.extend(more);
-    let mut command = trunkline(&arguments);
-    if let Some(key) = key {
-        command.env("CEKURA_API_KEY", key);
-    }
-    let running = Running::stderr_of(command);
-    let url = running.wait_for("its address", |line| line.strip_prefix("sandbox ")?.split(' ').next().map(str::to_owned));
-    (running, url)
-}
-
-/// A plain HTTP/1.1 request, so that nothing of ours stands between: status and JSON body.
-fn http(method: &str, url: &str, path: &str, key: Option<&str>, body: Option<&str>) -> (u16, Value) {
-    let host = url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(host).expect("the sandbox listens");
-    let key = key.map(|key| format!("X-CEKURA-API-KEY: {key}\r\n")).unwrap_or_default();
-    let kind =
-        if body.is_some_and(|body| body.starts_with('{')) { "application/json" } else { "application/x-www-form-urlencoded" };
-    let body = body.unwrap_or_default();
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
-    );
-    write!(stream, "{head}{key}\r\n{body}").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer with a head");
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or(Value::Null))
-}
-
-fn start(url: &str, body: &Value) -> (u16, Value) {
-    http("POST", url, "/test_framework/v1/scenarios/run_scenarios_chirp/", None, Some(&body.to_string()))
-}
-
-fn finished(url: &str, id: &Value) -> Value {
-    until("the result's end", || {
-        let (_, result) = http("GET", url, &format!("/test_framework/v1/results/{id}/"), None, None);
-        ["completed", "failed", "timeout", "cancelled"].contains(&result["status"].as_str()?).then_some(result)
-    })
-}
 
 #[test]
 fn a_start_is_answered_with_its_result_and_its_runs_which_are_carried_out() {

@@ -104,8 +104,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let place = if args.sandbox {
             let suite = suite(args.suite.as_deref())?;
             let store = args.speech.store(&config)?;
-            let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store).await?;
-            Where::Sandbox(Sandboxed { suite, ready })
+            // All that is said is spoken before anything starts, and what cannot be played is told of.
+            prepare(&suite.scenarios, args.suite.as_deref(), &store).await?;
+            Where::Sandbox(Sandboxed { suite, speech: store })
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)
         };

@@ -1,38 +1,55 @@
 //! `trunkline sandbox`.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use reqwest::Url;
+
 use super::io::{runtime, say, until_interrupted};
-use super::settings::{ConfigArgs, Ready, SpeechArgs, prepare, suite};
+use super::settings::{ConfigArgs, SpeechArgs, suite};
 use crate::caller::Patience;
-use crate::caller::suite::{Scenario, Suite};
+use crate::caller::speech::SpeechStore;
 use crate::cekura::{ENV_KEY, Key};
+use crate::config::Config;
 use crate::error::{Exit, Failure};
-use crate::sandbox::{Sandbox, SandboxConfig, SandboxError, SandboxScenario, ScriptedCarrier, TestProfile};
+use crate::sandbox::{ApiLimits, ChatDesk, Project, Sandbox, SandboxConfig, SandboxError, ScriptedCarrier, WebhookConfig};
 
 /// A local stand-in for Cekura's API: starts, statuses and results as there, and really calls the agent
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   CEKURA_API_KEY=any trunkline sandbox --listen 127.0.0.1:8700 --data sandbox --suite suite.json
+  trunkline sandbox --project project --lenient
 
-Then, with CEKURA_API_URL=http://127.0.0.1:8700, `trunkline run` and Cekura's own SDK and CLI talk to it.")]
+Then, with CEKURA_API_URL=http://127.0.0.1:8700, `trunkline run` and Cekura's own SDK and CLI talk to it.
+A project's folder holds suites/*.json and may hold agents.json and test_profiles.json. Webhooks go to `webhook_url` of
+[sandbox] in trunkline.toml, or --webhook-url, with the secret of TRUNKLINE_WEBHOOK_SECRET.")]
 pub struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8700")]
     listen: SocketAddr,
-    /// Folder for what it remembers
+    /// Folder for what it remembers and records
     #[arg(long, value_name = "DIR", default_value = "trunkline-sandbox")]
     data: PathBuf,
     /// Test suite: its scenarios have the ids 1, 2, 3, … [default: the shipped demo]
     #[arg(long, value_name = "FILE")]
     suite: Option<PathBuf>,
-    /// The agent's own address, for starts without websocket_url
+    /// Folder with agents, suites and test profiles
+    #[arg(long, value_name = "DIR", conflicts_with = "suite")]
+    project: Option<PathBuf>,
+    /// Where CHIRP runs dial an agent that has no address of its own
     #[arg(long, value_name = "URL")]
     agent_websocket_url: Option<String>,
-    /// Does not tell run, result and scenario ids in the caller's upgrade request
+    /// Where text runs dial an agent that has no address of its own
+    #[arg(long, value_name = "URL")]
+    agent_chat_url: Option<String>,
+    /// Takes shapes that Cekura's own package sends and its API refuses
+    #[arg(long)]
+    lenient: bool,
+    /// Where webhooks go
+    #[arg(long, value_name = "URL")]
+    webhook_url: Option<Url>,
+    /// Does not tell run, result and scenario ids in a CHIRP caller's upgrade request
     #[arg(long)]
     no_id_headers: bool,
     #[command(flatten)]
@@ -44,25 +61,60 @@ pub struct Args {
 /// Runs the command until it is interrupted.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
-    let store = args.speech.store(&config)?;
-    let suite = suite(args.suite.as_deref())?;
+    let speech = args.speech.store(&config)?;
+    let mut project = match &args.project {
+        Some(folder) => Project::read(folder).map_err(Failure::usage)?,
+        None => Project::of_suite(&suite(args.suite.as_deref())?),
+    };
+    project.default_agent.chirp_url.clone_from(&args.agent_websocket_url);
+    project.default_agent.chat_url.clone_from(&args.agent_chat_url);
     let key = std::env::var(ENV_KEY).ok().map(|key| Key::new(&key)).transpose().map_err(Failure::usage)?;
+    let (scenarios, keyed) =
+        (project.scenarios.len(), if key.is_some() { "with the key of CEKURA_API_KEY" } else { "with any key" });
+    let sandbox = SandboxConfig {
+        listen: args.listen,
+        data: args.data.clone(),
+        key,
+        project,
+        thresholds: config.sandbox.metrics,
+        webhook: webhook(args, &config)?,
+        lenient: args.lenient,
+        limits: limits(&config),
+    };
     runtime()?.block_on(async {
-        let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store).await?;
-        let keyed = if key.is_some() { "with the key of CEKURA_API_KEY" } else { "with any key" };
-        let config = SandboxConfig {
-            listen: args.listen,
-            data: args.data.clone(),
-            key,
-            scenarios: sandbox_scenarios(&suite),
-            agent_websocket_url: args.agent_websocket_url.clone(),
-        };
-        let carrier = carrier(&ready, Patience::default(), !args.no_id_headers);
-        let sandbox = Sandbox::open(config, carrier).await.map_err(closed)?;
-        say(&format!("sandbox {} {keyed}, {} scenarios", sandbox.url(), suite.scenarios.len()));
+        let (carrier, chats) = carrier(speech, !args.no_id_headers);
+        let sandbox = Sandbox::open(sandbox, carrier, chats).await.map_err(closed)?;
+        say(&format!("sandbox {} {keyed}, {scenarios} scenarios", sandbox.url()));
         until_interrupted().await;
         Ok(Exit::Passed)
     })
+}
+
+fn webhook(args: &Args, config: &Config) -> Result<Option<WebhookConfig>, Failure> {
+    let Some(url) = args.webhook_url.clone().or_else(|| config.sandbox.webhook_url.clone()) else { return Ok(None) };
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err(Failure::usage(format!("webhooks go to an http:// or https:// address, not to {}://", url.scheme())));
+    }
+    let secret = match (std::env::var("TRUNKLINE_WEBHOOK_SECRET"), &config.sandbox.webhook_secret_file) {
+        (Ok(text), _) => Some(text),
+        (Err(_), Some(file)) => {
+            let read = std::fs::read_to_string(file);
+            Some(read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?)
+        }
+        (Err(_), None) => None,
+    };
+    let secret = secret.map(|text| Key::new(&text)).transpose();
+    let secret = secret.map_err(|_| Failure::usage("the webhooks' secret is empty, or cannot stand in an HTTP header"))?;
+    Ok(Some(WebhookConfig { url, secret }))
+}
+
+fn limits(config: &Config) -> ApiLimits {
+    let own = ApiLimits::default();
+    ApiLimits {
+        most_calls: config.sandbox.max_calls.unwrap_or(own.most_calls),
+        most_recorded: config.sandbox.max_recorded_mb.map_or(own.most_recorded, |mb| mb.saturating_mul(1 << 20)),
+        ..own
+    }
 }
 
 /// A sandbox that does not open: exit code 2 when it was asked for what it does not do, else 3.
@@ -73,27 +125,8 @@ pub(super) fn closed(error: SandboxError) -> Failure {
     }
 }
 
-/// A carrier that plays these scenarios.
-pub(super) fn carrier(ready: &[Ready], patience: Patience, tells_ids: bool) -> Arc<ScriptedCarrier> {
-    let scripts: HashMap<_, _> = ready.iter().map(|ready| (ready.scenario.number, ready.script.clone())).collect();
-    Arc::new(ScriptedCarrier::new(scripts, patience, tells_ids))
-}
-
-/// A suite's scenarios as the sandbox has them.
-pub(super) fn sandbox_scenarios(suite: &Suite) -> Vec<SandboxScenario> {
-    let profile = |scenario: &Scenario| {
-        let variables = scenario.caller_variables.iter().chain(&scenario.agent_variables);
-        let information: BTreeMap<_, _> = variables.map(|(key, value)| (key.clone(), value.clone().into())).collect();
-        (!information.is_empty()).then_some(TestProfile { id: None, name: None, information })
-    };
-    let scenario = |scenario: &Scenario| SandboxScenario {
-        id: scenario.number,
-        key: scenario.key.clone(),
-        name: scenario.name.clone(),
-        expected_outcome: scenario.expected_outcome.clone(),
-        tags: scenario.tags.clone(),
-        max_duration: scenario.max_duration,
-        test_profile: profile(scenario),
-    };
-    suite.scenarios.iter().map(scenario).collect()
+/// A carrier that speaks with `speech`, and where its API chats are found.
+pub(super) fn carrier(speech: SpeechStore, tells_ids: bool) -> (Arc<ScriptedCarrier>, Arc<ChatDesk>) {
+    let chats = Arc::new(ChatDesk::default());
+    (Arc::new(ScriptedCarrier::new(speech, Arc::clone(&chats), Patience::default(), tells_ids)), chats)
 }

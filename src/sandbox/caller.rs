@@ -1,99 +1,172 @@
-//! Carries runs out with the scripted caller over CHIRP.
+//! Carries runs out with the scripted caller: over CHIRP, Cekura's text WebSocket, or REST.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+use chrono::Utc;
 use futures_util::future::BoxFuture;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
-use super::carrier::{CancelToken, Carrier, RunEnd, RunOrder, RunOutcome, Speaker, TranscriptLine};
-use crate::call::{Call, CallControl, EndReason, Event, Limits, LoggedEvent, Side};
+use super::carrier::{CancelToken, Carrier, RunEnd, RunOrder, RunOutcome, Speaker, Target, TranscriptLine};
+use super::chat::ChatDesk;
+use crate::call::{CallControl, CallIds, EndReason, Event, Leg, LoggedEvent, Side};
+use crate::caller::speech::SpeechStore;
+use crate::caller::suite::Problem;
 use crate::caller::{Patience, PreparedScript};
-use crate::transport::chirp::{DialOptions, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, dial};
+use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info};
+use crate::measure::{Measures, measure};
+use crate::transport::chirp::{DialOptions, RATE, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, dial};
 
 /// The metadata key under which a run tells how much the caller's own pacing slipped, in ms.
 pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
 
-/// Plays each scenario's script to the run's address.
+/// Plays each run's scenario to its agent, and records it.
+#[derive(Clone)]
 pub struct ScriptedCarrier {
-    scripts: HashMap<u64, PreparedScript>,
+    speech: SpeechStore,
+    chats: Arc<ChatDesk>,
     patience: Patience,
-    /// Tells the run's ids in the upgrade request.
+    /// Tells the run's ids in a CHIRP upgrade request.
     tells_ids: bool,
+    /// Scripts that have been spoken, by scenario and test profile.
+    spoken: Arc<Mutex<Spoken>>,
 }
+
+/// Scripts by their scenario's id and the test profile's.
+type Spoken = HashMap<(u64, Option<u64>), PreparedScript>;
 
 /// What a call's events tell of it.
 #[derive(Debug, Default)]
 struct Heard {
     transcript: Vec<TranscriptLine>,
+    metadata: serde_json::Map<String, Value>,
     slip_ms: f64,
 }
 
 impl ScriptedCarrier {
-    /// A carrier of these scripts, by their scenario's id. `tells_ids`: the upgrade request carries the run's, the
-    /// result's and the scenario's id. Cekura documents these headers for its text WebSockets and not for CHIRP.
+    /// A carrier that speaks with `speech` and holds API chats at `chats`. `tells_ids`: a CHIRP run's upgrade request carries the run's, the result's and the
+    /// scenario's id. Cekura documents these headers for its text WebSockets and not for CHIRP.
     #[must_use]
-    pub fn new(scripts: HashMap<u64, PreparedScript>, patience: Patience, tells_ids: bool) -> Self {
-        Self { scripts, patience, tells_ids }
+    pub fn new(speech: SpeechStore, chats: Arc<ChatDesk>, patience: Patience, tells_ids: bool) -> Self {
+        Self { speech, chats, patience, tells_ids, spoken: Arc::default() }
     }
+
+    /// The caller of a run.
+    async fn caller(&self, order: &RunOrder) -> Result<Box<dyn Leg>, String> {
+        let key = (order.scenario.number, order.test_profile_id);
+        let known = self.spoken.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let script = match known {
+            Some(script) => script,
+            None => {
+                let script = order.scenario.script().map_err(|problems| list(&problems))?;
+                let prepared = PreparedScript::prepare(&script, &order.scenario.name, &self.speech, RATE);
+                let prepared = prepared.await.map_err(|error| error.to_string())?;
+                self.spoken.lock().unwrap_or_else(PoisonError::into_inner).insert(key, prepared.clone());
+                prepared
+            }
+        };
+        Ok(Box::new(script.caller(self.patience)))
+    }
+
+    /// The agent of a run.
+    async fn agent(&self, order: &RunOrder) -> Result<Box<dyn Leg>, String> {
+        match &order.target {
+            Target::Chirp { url, headers } => {
+                let address = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+                let ids = [
+                    (RUN_ID_HEADER, order.run_id),
+                    (RESULT_ID_HEADER, order.result_id),
+                    (SCENARIO_ID_HEADER, order.scenario.number),
+                ];
+                let told = ids.into_iter().filter(|_| self.tells_ids).map(|(name, id)| (name.to_owned(), id.to_string()));
+                let headers = headers.iter().cloned().chain(told).collect();
+                let options = DialOptions { headers, ..DialOptions::default() };
+                Ok(Box::new(dial(&address, &options).await.map_err(|error| error.to_string())?))
+            }
+            Target::ApiChat { .. } => {
+                let caller_opens = order.scenario.script().is_ok_and(|script| script.opening.is_some());
+                Ok(Box::new(self.chats.open(order.run_id, caller_opens)))
+            }
+            Target::Chat { .. } => Err("not carried out yet".to_owned()),
+        }
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Carrier for ScriptedCarrier {
     fn carry(&self, order: RunOrder, cancel: CancelToken) -> BoxFuture<'static, RunOutcome> {
-        let script = self.scripts.get(&order.scenario_id).cloned();
-        let (patience, tells_ids) = (self.patience, self.tells_ids);
+        let carrier = self.clone();
         Box::pin(async move {
-            match script {
-                None => RunOutcome::failed(format!("scenario {} has no script", order.scenario_id)),
-                Some(script) => call(order, &script, patience, tells_ids, cancel).await,
+            let legs = async {
+                let caller = carrier.caller(&order).await?;
+                Ok::<_, String>((caller, carrier.agent(&order).await?))
+            };
+            let legs = tokio::select! {
+                legs = legs => legs,
+                () = cancel.cancelled() => return RunOutcome::cancelled(),
+            };
+            match legs {
+                Ok((caller, agent)) => converse(order, caller, agent, cancel).await,
+                Err(error) => RunOutcome::failed(error),
             }
         })
     }
 }
 
-async fn call(order: RunOrder, script: &PreparedScript, patience: Patience, tells_ids: bool, cancel: CancelToken) -> RunOutcome {
-    let url = match Url::parse(&order.websocket_url) {
-        Ok(url) => url,
-        Err(error) => return RunOutcome::failed(format!("{}: {error}", order.websocket_url)),
+/// Carries the call out, recorded, and measures it.
+async fn converse(order: RunOrder, caller: Box<dyn Leg>, agent: Box<dyn Leg>, cancel: CancelToken) -> RunOutcome {
+    let ids = CallIds {
+        call_id: new_call_id(),
+        run_id: Some(order.run_id.to_string()),
+        result_id: Some(order.result_id.to_string()),
+        scenario_id: Some(order.scenario.number.to_string()),
+        scenario: Some(order.scenario.name.clone()),
     };
-    let ids = [(RUN_ID_HEADER, order.run_id), (RESULT_ID_HEADER, order.result_id), (SCENARIO_ID_HEADER, order.scenario_id)];
-    let headers = ids.into_iter().filter(|_| tells_ids).map(|(name, id)| (name.to_owned(), id.to_string())).collect();
-    let options = DialOptions { headers, ..DialOptions::default() };
-    let agent = tokio::select! {
-        connected = dial(&url, &options) => match connected {
-            Ok(agent) => agent,
-            Err(error) => return RunOutcome::failed(error),
-        },
-        () = cancel.cancelled() => return RunOutcome::cancelled(),
-    };
-    let limits = order.max_duration.map_or_else(Limits::default, |max_duration| Limits { max_duration });
-    let call = match Call::new(Box::new(script.caller(patience)), Box::new(agent), limits) {
-        Ok(call) => call,
-        Err(unable) => return RunOutcome::failed(unable),
-    };
+    let recording = Recording::begin(Some(&order.recordings), &ids, party_info(&*caller), party_info(&*agent)).await;
+    order.progress.recording(order.recordings.join(&ids.call_id));
     let heard = Arc::new(Mutex::new(Heard::default()));
     let told = Arc::clone(&heard);
     let observer = move |event: &LoggedEvent| told.lock().unwrap_or_else(PoisonError::into_inner).note(event);
     let control = CallControl::default();
-    let calling = call.controlled_by(control.clone()).observe(Box::new(observer)).run();
+    let limits = order.limits();
+    let conversation = Conversation { caller, agent, ids, began: Utc::now(), recording };
+    let calling = conversation.carry_out(limits, control.clone(), Box::new(observer));
     let mut calling = std::pin::pin!(calling);
-    let outcome = tokio::select! {
-        (outcome, ()) = &mut calling => outcome,
+    let finished = tokio::select! {
+        finished = &mut calling => finished,
         () = cancel.cancelled() => {
             control.cancel();
-            calling.await.0
+            calling.await
         }
     };
     order.progress.evaluating();
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
-    judged(outcome.end.reason, outcome.end.by, &outcome.end.detail, outcome.duration, heard)
+    let measures = measured(&finished).await;
+    judged(finished, heard, measures)
+}
+
+/// The recording's numbers; none where there is no recording.
+async fn measured(finished: &FinishedCall) -> Option<Result<Box<Measures>, String>> {
+    match (&finished.folder, &finished.recording) {
+        (Some(folder), Some(Ok(_))) => {
+            let folder: PathBuf = folder.clone();
+            let work = tokio::task::spawn_blocking(move || measure(&folder).map(Box::new).map_err(|error| error.to_string()));
+            Some(work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
+        }
+        (_, Some(Err(error))) => Some(Err(error.to_string())),
+        _ => None,
+    }
 }
 
 /// What the API would say of a call that ended so.
-fn judged(reason: EndReason, by: Option<Side>, detail: &str, duration: Duration, heard: Heard) -> RunOutcome {
-    let (end, success, words) = match (reason, by) {
+fn judged(finished: FinishedCall, heard: Heard, measures: Option<Result<Box<Measures>, String>>) -> RunOutcome {
+    let ended = &finished.outcome.end;
+    let (end, success, words) = match (ended.reason, ended.by) {
         (EndReason::ScriptFinished, _) => (RunEnd::Completed, true, "Testing agent-ended-call"),
         // The script was over, or the reason would be another.
         (EndReason::HungUp, _) => (RunEnd::Completed, true, "Main agent-ended-call"),
@@ -106,12 +179,18 @@ fn judged(reason: EndReason, by: Option<Side>, detail: &str, duration: Duration,
         }
         _ => (RunEnd::Failed, false, "Testing agent-pipeline-error"),
     };
+    let lost = matches!(ended.reason, EndReason::ConnectionLost | EndReason::ProtocolError | EndReason::IdleTimeout);
     let mut outcome = RunOutcome {
         end,
-        error_message: (!success && !detail.is_empty()).then(|| detail.to_owned()),
+        error_message: (!success && !ended.detail.is_empty()).then(|| ended.detail.clone()),
         call_ended_reason: Some(words.to_owned()),
-        duration: Some(duration),
+        duration: Some(finished.outcome.duration),
+        provider_call_id: Some(finished.ids.call_id.clone()),
         transcript: heard.transcript,
+        metadata: heard.metadata,
+        connection_lost: lost,
+        recording: finished.folder,
+        measures,
         ..RunOutcome::completed(success)
     };
     outcome.metadata.insert(PACING_SLIP_KEY.to_owned(), Value::from(heard.slip_ms));
@@ -121,24 +200,33 @@ fn judged(reason: EndReason, by: Option<Side>, detail: &str, duration: Duration,
 impl Heard {
     fn note(&mut self, logged: &LoggedEvent) {
         let at = logged.at_ms / 1000.0;
+        let role = if logged.side == Some(Side::Agent) { Speaker::MainAgent } else { Speaker::TestingAgent };
         match &logged.event {
-            Event::ScriptLine { text, .. } => {
-                let content = text.clone();
-                self.transcript.push(TranscriptLine { role: Speaker::TestingAgent, content, start_time: at, end_time: at });
-            }
-            // What an agent says is not recognised here: its turns are in the transcript, its words are not.
-            Event::SpeechStarted { .. } if logged.side == Some(Side::Agent) => {
-                let content = "[speech]".to_owned();
-                self.transcript.push(TranscriptLine { role: Speaker::MainAgent, content, start_time: at, end_time: at });
-            }
+            Event::ScriptLine { text, .. } => self.say(Speaker::TestingAgent, text.clone(), at),
+            // What an agent says is not recognised here: its turns are in the transcript, its words only where it tells them.
+            Event::SpeechStarted { .. } if role == Speaker::MainAgent => self.say(role, "[speech]".to_owned(), at),
             Event::SpeechStopped { .. } => {
-                let role = if logged.side == Some(Side::Agent) { Speaker::MainAgent } else { Speaker::TestingAgent };
                 if let Some(line) = self.transcript.iter_mut().rev().find(|line| line.role == role) {
                     line.end_time = at;
                 }
             }
+            Event::Text { text } if role == Speaker::MainAgent => self.say(role, text.clone(), at),
+            Event::FunctionCall(call) => self.data(Speaker::FunctionCall, json!(call), at),
+            Event::FunctionResult(result) => self.data(Speaker::FunctionCallResult, json!(result), at),
+            // The last write wins, key by key.
+            Event::Metadata { metadata: Value::Object(metadata) } if role == Speaker::MainAgent => {
+                self.metadata.extend(metadata.clone());
+            }
             Event::PacingSlipped { slipped_ms } => self.slip_ms = self.slip_ms.max(*slipped_ms),
             _ => {}
         }
+    }
+
+    fn say(&mut self, role: Speaker, content: String, at: f64) {
+        self.transcript.push(TranscriptLine { role, content, start_time: at, end_time: at, data: None });
+    }
+
+    fn data(&mut self, role: Speaker, data: Value, at: f64) {
+        self.transcript.push(TranscriptLine { role, content: String::new(), start_time: at, end_time: at, data: Some(data) });
     }
 }

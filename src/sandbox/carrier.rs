@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
+
+use crate::call::Limits;
+use crate::caller::suite::Scenario;
+use crate::cekura::Key;
+use crate::measure::Measures;
 
 /// Carries runs out: for each it dials the run's address with a scripted caller and says how it went.
 pub trait Carrier: Send + Sync + 'static {
@@ -23,24 +30,80 @@ pub struct RunOrder {
     pub run_id: u64,
     /// The result that it belongs to.
     pub result_id: u64,
-    /// The scenario's id: its place in the suite, from 1.
-    pub scenario_id: u64,
-    /// The scenario's key in the suite, where it has one.
-    pub scenario_key: Option<String>,
-    /// The scenario's name.
-    pub scenario_name: String,
-    /// Where to dial the agent: a `ws://` or `wss://` address.
-    pub websocket_url: String,
+    /// The scenario, with the variables of the run's test profile. Its number is its id.
+    pub scenario: Arc<Scenario>,
+    /// How the agent is reached.
+    pub target: Target,
     /// The agent's id as the start request has it.
     pub agent_id: Option<u64>,
     /// The personality that the start request puts in place of the scenario's own.
     pub personality_id: Option<u64>,
-    /// The run's test profile, as the run's `test_profile_data` shows it.
-    pub test_profile: Option<TestProfile>,
-    /// The longest call.
-    pub max_duration: Option<Duration>,
-    /// To be told when the call is over and judging begins.
+    /// The test profile that the start request puts in place of the scenario's own.
+    pub test_profile_id: Option<u64>,
+    /// The folder that gets one folder a call.
+    pub recordings: PathBuf,
+    /// To be told how far the run is.
     pub progress: Progress,
+}
+
+impl RunOrder {
+    /// What the call may not exceed.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let own = self.scenario.max_duration.unwrap_or(Limits::default().max_duration);
+        match self.target {
+            Target::ApiChat { timeout } => Limits { max_duration: own.min(timeout) },
+            _ => Limits { max_duration: own },
+        }
+    }
+}
+
+/// How a run reaches the agent.
+#[derive(Clone)]
+pub enum Target {
+    /// Over CHIRP.
+    Chirp {
+        /// A `ws://` or `wss://` address.
+        url: String,
+        /// Headers of the upgrade request, by name.
+        headers: Vec<(String, String)>,
+    },
+    /// Over Cekura's text WebSocket.
+    Chat {
+        /// A `ws://` or `wss://` address.
+        url: String,
+        /// Headers of the upgrade request, by name. They may be secret.
+        headers: Vec<(String, String)>,
+        /// The agent's secret, for `X-VOCERA-SECRET`.
+        secret: Option<Key>,
+    },
+    /// Nobody is dialled: the agent fetches and posts its turns over REST.
+    ApiChat {
+        /// The longest conversation.
+        timeout: Duration,
+    },
+}
+
+impl Target {
+    /// The address that is dialled.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        match self {
+            Self::Chirp { url, .. } | Self::Chat { url, .. } => Some(url),
+            Self::ApiChat { .. } => None,
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Chirp { .. } => "Chirp",
+            Self::Chat { .. } => "Chat",
+            Self::ApiChat { .. } => "ApiChat",
+        };
+        f.debug_struct(name).field("url", &self.url()).finish_non_exhaustive()
+    }
 }
 
 /// A run's test profile.
@@ -79,6 +142,10 @@ impl RunEnd {
             Self::Cancelled => "cancelled",
         }
     }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Completed, Self::Failed, Self::Timeout, Self::Cancelled].into_iter().find(|end| end.as_str() == text)
+    }
 }
 
 /// Who said a line of the transcript, in Cekura's words.
@@ -90,6 +157,12 @@ pub enum Speaker {
     /// The agent under test.
     #[serde(rename = "Main Agent")]
     MainAgent,
+    /// A function that the agent calls.
+    #[serde(rename = "Function Call")]
+    FunctionCall,
+    /// What came of it.
+    #[serde(rename = "Function Call Result")]
+    FunctionCallResult,
 }
 
 /// A line of the transcript.
@@ -103,6 +176,9 @@ pub struct TranscriptLine {
     pub start_time: f64,
     /// When it ended, in seconds from the call's start.
     pub end_time: f64,
+    /// A function call's id, name and arguments, or its id and result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
 }
 
 /// How a run went.
@@ -124,6 +200,12 @@ pub struct RunOutcome {
     pub transcript: Vec<TranscriptLine>,
     /// Anything else, for the run's `metadata`.
     pub metadata: serde_json::Map<String, Value>,
+    /// The agent's connection broke, or its process or server failed.
+    pub connection_lost: bool,
+    /// The call's folder below the order's `recordings`.
+    pub recording: Option<PathBuf>,
+    /// What was measured; or why nothing was.
+    pub measures: Option<Result<Box<Measures>, String>>,
 }
 
 impl RunOutcome {
@@ -161,6 +243,9 @@ impl RunOutcome {
             provider_call_id: None,
             transcript: Vec::new(),
             metadata: serde_json::Map::new(),
+            connection_lost: false,
+            recording: None,
+            measures: None,
         }
     }
 }
@@ -201,20 +286,34 @@ impl CancelSwitch {
     }
 }
 
+/// How far a run is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stage {
+    /// The folder into which the call is recorded.
+    pub recording: Option<PathBuf>,
+    /// The call is over; what it was like is being found out.
+    pub evaluating: bool,
+}
+
 /// Where a carrier tells how far its run is.
 #[derive(Debug, Clone)]
-pub struct Progress(watch::Sender<bool>);
+pub struct Progress(watch::Sender<Stage>);
 
 impl Progress {
-    /// A progress, and what sees it become true when judging begins.
+    /// A progress, and what sees it.
     #[must_use]
-    pub fn new() -> (Self, watch::Receiver<bool>) {
-        let (sender, receiver) = watch::channel(false);
+    pub fn new() -> (Self, watch::Receiver<Stage>) {
+        let (sender, receiver) = watch::channel(Stage::default());
         (Self(sender), receiver)
+    }
+
+    /// The call goes on, and is recorded into this folder.
+    pub fn recording(&self, folder: PathBuf) {
+        self.0.send_modify(|stage| stage.recording = Some(folder));
     }
 
     /// The call is over; what it was like is being found out. The run's status becomes `evaluating`.
     pub fn evaluating(&self) {
-        self.0.send_replace(true);
+        self.0.send_modify(|stage| stage.evaluating = true);
     }
 }

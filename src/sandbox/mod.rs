@@ -1,33 +1,48 @@
 //! The local stand-in for Cekura's API: the same HTTP paths, shapes, errors and statuses, kept in SQLite. A run is really
-//! carried out: a [`Carrier`] dials its address with the scripted caller.
+//! carried out: a [`Carrier`] calls its agent with the scripted caller, and records the call.
 //!
-//! It stands in for what cannot be had offline. It judges nothing but what a script can: whether the call was carried out
-//! to its end.
+//! It stands in for what cannot be had offline. It judges nothing but what a script, a threshold on the recording or a rule can.
 
 mod answers;
 mod caller;
 mod carrier;
+mod chat;
 mod http;
+mod judge;
+mod links;
+mod listen;
+mod metrics;
+mod project;
 mod request;
 mod runner;
 mod store;
+mod webhook;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use caller::{PACING_SLIP_KEY, ScriptedCarrier};
 pub use carrier::{
-    CancelSwitch, CancelToken, Carrier, Progress, RunEnd, RunOrder, RunOutcome, Speaker, TestProfile, TranscriptLine,
+    CancelSwitch, CancelToken, Carrier, Progress, RunEnd, RunOrder, RunOutcome, Speaker, Stage, Target, TestProfile, TranscriptLine,
 };
+pub use chat::ChatDesk;
+pub use http::ApiLimits;
+pub use metrics::MetricThresholds;
+pub use project::{Agent, Profile, Project, ProjectError};
+pub use webhook::WebhookConfig;
 
 use crate::cekura::Key;
-use runner::Runner;
+use links::Links;
+use runner::{Parts, Runner};
 use store::Store;
+use webhook::Webhook;
+
+/// The folder of the recordings, below the sandbox's.
+const RECORDINGS: &str = "recordings";
 
 /// The sandbox cannot be opened or its memory not be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,28 +85,12 @@ pub enum SandboxError {
         /// Why.
         source: std::io::Error,
     },
+    /// The webhooks cannot be sent.
+    #[error("the webhooks cannot be sent: {0}")]
+    Webhook(String),
     /// Open to the network and to everyone.
     #[error("a sandbox on {0}, which is not loopback, needs a key (CEKURA_API_KEY)")]
     Unguarded(SocketAddr),
-}
-
-/// A scenario as the sandbox knows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SandboxScenario {
-    /// Its id: its place in the suite, from 1.
-    pub id: u64,
-    /// Its key in the suite.
-    pub key: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// What is to come out of it.
-    pub expected_outcome: Option<String>,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// Its longest call.
-    pub max_duration: Option<Duration>,
-    /// Its own test profile.
-    pub test_profile: Option<TestProfile>,
 }
 
 /// How a sandbox is set up.
@@ -99,14 +98,37 @@ pub struct SandboxScenario {
 pub struct SandboxConfig {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The folder of its database.
+    /// The folder of its database and its recordings.
     pub data: PathBuf,
     /// The key that requests must carry; none: any.
     pub key: Option<Key>,
-    /// What can be run.
-    pub scenarios: Vec<SandboxScenario>,
-    /// The agent's own address, for starts without one.
-    pub agent_websocket_url: Option<String>,
+    /// What it knows.
+    pub project: Project,
+    /// What a run must keep to.
+    pub thresholds: MetricThresholds,
+    /// Where its webhooks go.
+    pub webhook: Option<WebhookConfig>,
+    /// Takes shapes that the API would refuse, where their meaning is clear.
+    pub lenient: bool,
+    /// What it takes at most.
+    pub limits: ApiLimits,
+}
+
+impl SandboxConfig {
+    /// A sandbox at any free port of this machine that knows `project` and takes any key.
+    #[must_use]
+    pub fn local(data: PathBuf, project: Project) -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            data,
+            key: None,
+            project,
+            thresholds: MetricThresholds::default(),
+            webhook: None,
+            lenient: false,
+            limits: ApiLimits::default(),
+        }
+    }
 }
 
 /// A sandbox that is open. Dropping it closes it, and ends its calls.
@@ -118,20 +140,27 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Opens a sandbox.
+    /// Opens a sandbox. `chats` is where `carrier` finds the API chats.
     ///
     /// # Errors
     /// [`SandboxError`].
-    pub async fn open(config: SandboxConfig, carrier: Arc<dyn Carrier>) -> Result<Self, SandboxError> {
-        let listen = config.listen;
-        if !listen.ip().is_loopback() && config.key.is_none() {
+    pub async fn open(config: SandboxConfig, carrier: Arc<dyn Carrier>, chats: Arc<ChatDesk>) -> Result<Self, SandboxError> {
+        let SandboxConfig { listen, data, key, project, thresholds, webhook, lenient, limits } = config;
+        if !listen.ip().is_loopback() && key.is_none() {
             return Err(SandboxError::Unguarded(listen));
         }
-        let store = Store::open(&config.data)?;
+        let store = Store::open(&data)?;
+        let recordings = std::path::absolute(data.join(RECORDINGS));
+        let recordings = recordings.map_err(|source| SandboxError::Folder { path: data.clone(), source })?;
         let listener = TcpListener::bind(listen).await.map_err(|source| SandboxError::Listen { listen, source })?;
         let address = listener.local_addr().map_err(|source| SandboxError::Listen { listen, source })?;
-        let runner = Arc::new(Runner::new(store, config.scenarios, carrier));
-        let api = http::Api { runner: Arc::clone(&runner), key: config.key, agent_url: config.agent_websocket_url };
+        let links = Arc::new(Links::new(&url_of(address)));
+        let webhook = webhook.map(|webhook| Webhook::new(webhook, Arc::clone(&links))).transpose();
+        let webhook = webhook.map_err(|error| SandboxError::Webhook(error.to_string()))?;
+        let most_calls = limits.most_calls;
+        let parts = Parts { store, project, thresholds, recordings, carrier, webhook, most_calls };
+        let runner = Arc::new(Runner::new(parts));
+        let api = http::Api { runner: Arc::clone(&runner), chats, links, key, lenient, limits };
         let router = http::router(api);
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -150,7 +179,15 @@ impl Sandbox {
     /// The address for a client.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        url_of(self.address)
+    }
+}
+
+/// What is bound to every address is reached at loopback.
+fn url_of(address: SocketAddr) -> String {
+    match address.ip().is_unspecified() {
+        true => format!("http://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))),
+        false => format!("http://{address}"),
     }
 }
 

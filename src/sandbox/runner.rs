@@ -1,33 +1,55 @@
 //! Carries the runs of a result out, as many at a time as its start allows.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
+use super::SandboxError;
 use super::carrier::{CancelSwitch, CancelToken, Carrier, Progress, RunOrder, RunOutcome};
+use super::judge::judge;
+use super::metrics::MetricThresholds;
+use super::project::Project;
+use super::request::{PlannedRun, StartRequest};
 use super::store::{Store, StoredResult, StoredRun};
-use super::{SandboxError, SandboxScenario};
+use super::webhook::{Occasion, Webhook};
 use crate::cekura::Status;
 
-/// Calls at the same time where a start sets no limit.
-const MOST_CALLS: usize = 64;
 /// How long a carrier may take to end a call that was cancelled.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
 
 /// The store, and the runs that are under way.
 pub(super) struct Runner {
     pub(super) store: Store,
-    pub(super) scenarios: Vec<SandboxScenario>,
+    pub(super) project: Project,
+    pub(super) thresholds: MetricThresholds,
+    pub(super) recordings: PathBuf,
     carrier: Arc<dyn Carrier>,
+    webhook: Option<Webhook>,
+    /// Calls at the same time, of all results together.
+    calls: Arc<Semaphore>,
     under_way: Mutex<HashMap<u64, UnderWay>>,
+    /// Requests as they came, secrets included: what the store keeps has none.
+    requests: Mutex<HashMap<u64, Value>>,
 }
 
 struct UnderWay {
     cancel: CancelSwitch,
     task: AbortHandle,
+}
+
+/// What the runs of a result share.
+struct Batch {
+    result_id: u64,
+    places: Semaphore,
+    left: AtomicUsize,
+    /// Held until the pre-run webhook has been answered, or given up.
+    opened: Semaphore,
 }
 
 impl std::fmt::Debug for Runner {
@@ -36,22 +58,66 @@ impl std::fmt::Debug for Runner {
     }
 }
 
+/// What a runner is made of.
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) project: Project,
+    pub(super) thresholds: MetricThresholds,
+    pub(super) recordings: PathBuf,
+    pub(super) carrier: Arc<dyn Carrier>,
+    pub(super) webhook: Option<Webhook>,
+    pub(super) most_calls: usize,
+}
+
 impl Runner {
-    pub(super) fn new(store: Store, scenarios: Vec<SandboxScenario>, carrier: Arc<dyn Carrier>) -> Self {
-        Self { store, scenarios, carrier, under_way: Mutex::default() }
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { store, project, thresholds, recordings, carrier, webhook, most_calls } = parts;
+        let calls = Arc::new(Semaphore::new(most_calls.max(1)));
+        let (under_way, requests) = Default::default();
+        Self { store, project, thresholds, recordings, carrier, webhook, calls, under_way, requests }
     }
 
-    /// Begins the runs of a new result.
-    pub(super) fn begin(self: &Arc<Self>, result: &StoredResult) {
-        let places = Arc::new(Semaphore::new(result.concurrency_limit.unwrap_or(MOST_CALLS).clamp(1, MOST_CALLS)));
+    /// Keeps a start and begins its runs; `body` is the request as it came.
+    pub(super) fn start(self: &Arc<Self>, request: StartRequest, body: &Value) -> Result<StoredResult, SandboxError> {
+        let result = self.store.add(&request, &crate::cekura::payload::redacted(body))?;
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).insert(result.id, body.clone());
+        self.begin(&result, request.runs);
+        Ok(result)
+    }
+
+    /// A result's request as it came; without its secrets after a restart.
+    pub(super) fn request(&self, result: u64) -> Result<Option<(String, Value)>, SandboxError> {
+        let kept = self.store.request(result)?;
+        let whole = self.requests.lock().unwrap_or_else(PoisonError::into_inner).get(&result).cloned();
+        Ok(kept.map(|(mode, body)| (mode, whole.unwrap_or(body))))
+    }
+
+    fn begin(self: &Arc<Self>, result: &StoredResult, plans: Vec<PlannedRun>) {
+        let limit = result.concurrency_limit.unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        let (places, left) = (Semaphore::new(limit), AtomicUsize::new(result.runs.len()));
+        let opened = Semaphore::new(if self.webhook.is_some() { 0 } else { result.runs.len() });
+        let batch = Arc::new(Batch { result_id: result.id, places, left, opened });
         // The lock is held until the run is listed: a run that ends at once finds itself there.
         let mut under_way = self.under_way();
-        for run in &result.runs {
+        for (run, plan) in result.runs.iter().zip(plans) {
             let (cancel, token) = CancelToken::new();
-            let work = Arc::clone(self).carry_out(run.clone(), Arc::clone(&places), token);
+            let work = Arc::clone(self).carry_out(run.clone(), plan, Arc::clone(&batch), token);
             let task = tokio::spawn(work).abort_handle();
             under_way.insert(run.id, UnderWay { cancel, task });
         }
+        drop(under_way);
+        if self.webhook.is_some() {
+            let (runner, runs) = (Arc::clone(self), result.runs.len());
+            tokio::spawn(async move {
+                runner.tell(Occasion::BeforeRun, batch.result_id).await;
+                batch.opened.add_permits(runs);
+            });
+        }
+    }
+
+    /// Whether the run's call goes on.
+    pub(super) fn goes_on(&self, run: u64) -> bool {
+        self.under_way().contains_key(&run)
     }
 
     /// Ends the calls of these runs.
@@ -72,52 +138,78 @@ impl Runner {
         }
     }
 
-    async fn carry_out(self: Arc<Self>, run: StoredRun, places: Arc<Semaphore>, cancel: CancelToken) {
+    async fn carry_out(self: Arc<Self>, run: StoredRun, plan: PlannedRun, batch: Arc<Batch>, cancel: CancelToken) {
         self.note(run.id, self.store.advance(run.id, &Status::InQueue));
+        let place = async {
+            let opened = batch.opened.acquire().await.ok()?;
+            Some((opened, batch.places.acquire().await.ok()?, self.calls.acquire().await.ok()?))
+        };
         let place = tokio::select! {
-            place = places.acquire() => place.ok(),
+            place = place => place,
             () = cancel.cancelled() => None,
         };
         let outcome = match place {
             None => RunOutcome::cancelled(),
             Some(_) if cancel.is_cancelled() => RunOutcome::cancelled(),
-            Some(_) => self.call(&run, cancel).await,
+            Some(_) => self.call(&run, plan, cancel).await,
         };
-        self.note(run.id, self.store.end(run.id, &outcome));
+        let judgement = judge(&outcome, run.expected_outcome.as_deref(), &self.thresholds);
+        self.note(run.id, self.store.end(run.id, &outcome, &judgement));
         self.under_way().remove(&run.id);
+        if batch.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.tell(Occasion::Completed, batch.result_id).await;
+        }
     }
 
-    async fn call(&self, run: &StoredRun, cancel: CancelToken) -> RunOutcome {
+    async fn call(&self, run: &StoredRun, plan: PlannedRun, cancel: CancelToken) -> RunOutcome {
         self.note(run.id, self.store.advance(run.id, &Status::InProgress));
-        let (progress, mut evaluating) = Progress::new();
-        let call = self.carrier.carry(self.order(run, progress), cancel.clone());
+        let (progress, mut stages) = Progress::new();
+        let call = self.carrier.carry(self.order(run, plan, progress), cancel.clone());
         let mut call = std::pin::pin!(call);
-        let told = async { evaluating.wait_for(|told| *told).await.is_ok() };
-        tokio::select! {
-            outcome = &mut call => return outcome,
-            true = told => self.note(run.id, self.store.advance(run.id, &Status::Evaluating)),
-            () = cancel.cancelled() => {
-                let ended = tokio::time::timeout(CANCEL_TIME, call).await;
-                return ended.unwrap_or_else(|_| RunOutcome::cancelled());
+        let mut recording = None;
+        loop {
+            tokio::select! {
+                outcome = &mut call => return outcome,
+                Ok(()) = stages.changed() => {
+                    let stage = stages.borrow_and_update().clone();
+                    if let Some(folder) = stage.recording.as_ref().filter(|_| stage.recording != recording) {
+                        self.note(run.id, self.store.record(run.id, folder));
+                        recording.clone_from(&stage.recording);
+                    }
+                    if stage.evaluating {
+                        self.note(run.id, self.store.advance(run.id, &Status::Evaluating));
+                        return call.await;
+                    }
+                }
+                () = cancel.cancelled() => {
+                    let ended = tokio::time::timeout(CANCEL_TIME, call).await;
+                    return ended.unwrap_or_else(|_| RunOutcome::cancelled());
+                }
             }
         }
-        call.await
     }
 
-    fn order(&self, run: &StoredRun, progress: Progress) -> RunOrder {
-        let scenario = self.scenarios.iter().find(|scenario| scenario.id == run.scenario_id);
+    fn order(&self, run: &StoredRun, plan: PlannedRun, progress: Progress) -> RunOrder {
         RunOrder {
             run_id: run.id,
             result_id: run.result_id,
-            scenario_id: run.scenario_id,
-            scenario_key: scenario.and_then(|scenario| scenario.key.clone()),
-            scenario_name: run.scenario_name.clone(),
-            websocket_url: run.websocket_url.clone(),
+            test_profile_id: plan.test_profile.as_ref().and_then(|profile| profile.id),
+            scenario: plan.scenario,
+            target: plan.target,
             agent_id: run.agent_id,
             personality_id: run.personality_id,
-            test_profile: run.test_profile.clone(),
-            max_duration: scenario.and_then(|scenario| scenario.max_duration),
+            recordings: self.recordings.clone(),
             progress,
+        }
+    }
+
+    /// Tells the webhook, if there is one, and waits until it was told or could not be.
+    async fn tell(&self, occasion: Occasion, result: u64) {
+        let Some(webhook) = &self.webhook else { return };
+        match self.store.result(result) {
+            Ok(Some(result)) => webhook.tell(occasion, &result).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(result, "{error}"),
         }
     }
 

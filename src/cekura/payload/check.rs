@@ -57,7 +57,7 @@ fn check_selection(body: &Map<String, Value>, found: &mut Vec<Misfit>) {
     }
 }
 
-fn check_field(place: &str, field: &Field, value: &Value, found: &mut Vec<Misfit>) {
+pub(super) fn check_field(place: &str, field: &Field, value: &Value, found: &mut Vec<Misfit>) {
     if field.nullable && value.is_null() {
         return;
     }

@@ -28,7 +28,7 @@ pub fn fix(mode: Mode, body: &Value) -> Value {
     Value::Object(fixed)
 }
 
-fn unquote(value: &mut Value) {
+pub(super) fn unquote(value: &mut Value) {
     if let Some(number) = value.as_str().and_then(|text| text.trim().parse::<i64>().ok()) {
         *value = number.into();
     }

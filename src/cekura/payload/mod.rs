@@ -10,6 +10,7 @@ mod estimate;
 mod field;
 mod fix;
 mod modes;
+mod refusal;
 mod token;
 
 use std::fmt;
@@ -21,6 +22,7 @@ pub(crate) use check::parse_websocket_url;
 pub use detect::detect;
 pub use estimate::estimate_runs;
 pub use fix::fix;
+pub(crate) use refusal::{as_read, refusals};
 pub use token::{holds_secret, redacted, room_token};
 
 use field::{Field, Kind};

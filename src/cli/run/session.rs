@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::super::io::Interruption;
 use super::super::outcome::report_call;
 use super::super::progress::Progress;
-use super::super::sandbox::{carrier, closed, sandbox_scenarios};
-use super::super::settings::{Ready, open_ledger};
+use super::super::sandbox::{carrier, closed};
+use super::super::settings::open_ledger;
 use super::calls::Calls;
-use crate::caller::Patience;
+use crate::caller::speech::SpeechStore;
 use crate::caller::suite::Suite;
 use crate::cekura::{
     Client, FollowError, Key, Lookup, Mode, ResultState, RunState, StartError, Started, Status, follow, start_once,
@@ -23,7 +23,7 @@ use crate::conversation::FinishedCall;
 use crate::error::Failure;
 use crate::ledger::Ledger;
 use crate::report::{Failure as RunFailure, FailureKind, Report, RunReport, Thresholds, TiedBy, TiedCall, TiedRun, Verdict, tie};
-use crate::sandbox::{PACING_SLIP_KEY, Sandbox, SandboxConfig};
+use crate::sandbox::{PACING_SLIP_KEY, Project, Sandbox, SandboxConfig};
 use crate::serve::Desk;
 use crate::transport::chirp::DoorConfig;
 
@@ -41,7 +41,7 @@ pub(in super::super) enum Where {
 /// What a sandbox inside this process plays.
 pub(in super::super) struct Sandboxed {
     pub(in super::super) suite: Suite,
-    pub(in super::super) ready: Vec<Ready>,
+    pub(in super::super) speech: SpeechStore,
 }
 
 /// All that is to be done.
@@ -123,14 +123,11 @@ fn sandbox_door(plan: &Plan) -> SocketAddr {
 
 async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAddr>) -> Result<Sandbox, Failure> {
     let scheme = if plan.door.tls.is_some() { "wss" } else { "ws" };
-    let config = SandboxConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        data: plan.out.join(".sandbox"),
-        key: None,
-        scenarios: sandbox_scenarios(&sandboxed.suite),
-        agent_websocket_url: door.map(|address| format!("{scheme}://{address}/")),
-    };
-    Sandbox::open(config, carrier(&sandboxed.ready, Patience::default(), true)).await.map_err(closed)
+    let mut project = Project::of_suite(&sandboxed.suite);
+    project.default_agent.chirp_url = door.map(|address| format!("{scheme}://{address}/"));
+    let config = SandboxConfig::local(plan.out.join(".sandbox"), project);
+    let (carrier, chats) = carrier(sandboxed.speech.clone(), true);
+    Sandbox::open(config, carrier, chats).await.map_err(closed)
 }
 
 fn not_started(error: StartError) -> Failure {

@@ -1,0 +1,91 @@
+//! Whether a run passed: the script was carried out, no threshold was missed, and a rule, where the scenario has one, says that the
+//! expected outcome was met. What would need a language model is left open.
+
+use serde_json::{Value, json};
+
+use super::carrier::{RunEnd, RunOutcome, Speaker, TranscriptLine};
+use super::metrics::{MetricThresholds, evaluate};
+use super::store::StoredRun;
+use crate::measure::{Measures, measure};
+
+/// What is said of a run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Judgement {
+    pub(super) success: bool,
+    pub(super) error_message: Option<String>,
+    pub(super) metrics: Vec<Value>,
+    /// Null where no rule can judge.
+    pub(super) expected_outcome: Option<Value>,
+}
+
+/// What a judgement goes by.
+struct Evidence<'a> {
+    end: RunEnd,
+    carried_out: bool,
+    error_message: Option<String>,
+    connection_lost: bool,
+    measures: Option<&'a Measures>,
+    transcript: &'a [TranscriptLine],
+    expected: Option<&'a str>,
+}
+
+/// Judges a run that has just ended.
+pub(super) fn judge(outcome: &RunOutcome, expected: Option<&str>, thresholds: &MetricThresholds) -> Judgement {
+    let evidence = Evidence {
+        end: outcome.end,
+        carried_out: outcome.success,
+        error_message: outcome.error_message.clone(),
+        connection_lost: outcome.connection_lost,
+        measures: outcome.measures.as_ref().and_then(|measures| measures.as_deref().ok()),
+        transcript: &outcome.transcript,
+        expected,
+    };
+    evidence.judge(thresholds)
+}
+
+/// What a later judgement needs of the outcome beyond what a run shows.
+pub(super) fn remembered(outcome: &RunOutcome) -> Value {
+    json!({
+        "end": outcome.end.as_str(),
+        "carried_out": outcome.success,
+        "error_message": outcome.error_message,
+        "connection_lost": outcome.connection_lost,
+    })
+}
+
+/// Judges a run anew, from its recording. None for one that has not ended.
+pub(super) fn judge_again(run: &StoredRun, thresholds: &MetricThresholds) -> Option<Judgement> {
+    let end = RunEnd::parse(run.outcome["end"].as_str()?)?;
+    let measures = run.recording.as_deref().and_then(|folder| measure(folder).ok());
+    let evidence = Evidence {
+        end,
+        carried_out: run.outcome["carried_out"] == true,
+        error_message: run.outcome["error_message"].as_str().map(str::to_owned),
+        connection_lost: run.outcome["connection_lost"] == true,
+        measures: measures.as_ref(),
+        transcript: &run.transcript,
+        expected: run.expected_outcome.as_deref(),
+    };
+    Some(evidence.judge(thresholds))
+}
+
+impl Evidence<'_> {
+    fn judge(self, thresholds: &MetricThresholds) -> Judgement {
+        let (metrics, mut reasons) = evaluate(self.measures, self.end, self.connection_lost, thresholds);
+        let expected_outcome = self.expected_outcome();
+        if let Some(judged) = expected_outcome.as_ref().filter(|judged| judged["score"] != 100) {
+            reasons.push(format!("expected outcome: {}", judged["explanation"][0].as_str().unwrap_or_default()));
+        }
+        let success = self.end == RunEnd::Completed && self.carried_out && reasons.is_empty();
+        // Why no call took place counts for more than what was missed in it.
+        let missed = (!reasons.is_empty()).then(|| reasons.join("; "));
+        let error_message = self.error_message.or(missed.filter(|_| self.end == RunEnd::Completed));
+        Judgement { success, error_message, metrics, expected_outcome }
+    }
+
+    /// What a rule says; none where the expected outcome is no rule, or where nothing is known of what the agent said.
+    fn expected_outcome(&self) -> Option<Value> {
+        let _ = (self.expected, self.transcript, Speaker::MainAgent);
+        None
+    }
+}
