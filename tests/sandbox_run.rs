@@ -117,42 +117,6 @@ fn what_happened_is_remembered_and_a_run_under_way_at_a_crash_has_failed() {
     assert!(run["error_message"].as_str().unwrap().contains("stopped"));
 }
 
-#[test]
-fn cekuras_own_package_starts_and_follows_a_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_agent, agent) = built_in_agent("scripted");
-    let (_serve, door) = serve(&agent, &folder.path().join("calls"), "");
-    let (_sandbox, url) = sandbox(folder.path(), &[], Some("package-key"));
-    let cekura = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pyenv/bin/cekura");
-    assert!(cekura.exists(), "the cekura package is missing: run scripts/python-env (scripts/test does)");
-    let cekura = |arguments: &[&str], key: &str| {
-        let mut command = Command::new(&cekura);
-        command.args(arguments).env("CEKURA_API_URL", &url).env("CEKURA_API_KEY", key).env("HOME", folder.path());
-        command.output().expect("the cekura command starts")
-    };
-    let body = json!({"agent_id": 1, "scenarios": [1], "websocket_url": format!("ws://{door}/")}).to_string();
-    let refused = cekura(&["scenarios", "run-chirp", "--json", &body], "wrong-key");
-    assert!(!refused.status.success(), "a wrong key is refused");
-    let output = cekura(&["scenarios", "run-chirp", "--json", &body], "package-key");
-    let started: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)));
-    let id = started["id"].to_string();
-    let result = until("the result's end", || {
-        let output = cekura(&["results", "get", &id, "--format", "json"], "package-key");
-        let result: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|_| panic!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)));
-        (result["status"] == "completed").then_some(result)
-    });
-    assert_eq!(result["success_runs_count"], 1, "{result}");
-    let run_id = started["runs"][0]["id"].to_string();
-    let recorded = until("the recording", || {
-        let call = common::call_folder(&folder.path().join("calls")).join("call.json");
-        let call: Value = serde_json::from_slice(&std::fs::read(call).ok()?).ok()?;
-        call["duration_ms"].is_number().then_some(call)
-    });
-    assert_eq!(recorded["run_id"].as_str(), Some(run_id.as_str()), "the recording knows its run");
-}
-
 /// Writes a payload and runs it in a sandbox of its own.
 fn run_in_sandbox(folder: &Path, agent: &str, payload: &Value, more: &[&str]) -> (i32, Value, String) {
     let suite = suite(folder, &SCENARIO);
