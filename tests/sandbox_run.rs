@@ -5,7 +5,6 @@ mod common;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
 
 use common::sandbox::{SCENARIO, finished, http, sandbox, start};
 use common::{Running, built_in_agent, path, read_http, serve, suite, trunkline, until};

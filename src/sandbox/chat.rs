@@ -14,6 +14,9 @@ use tokio::sync::mpsc;
 use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, FunctionCall, FunctionResult, Leg, LegCommand, LegEvent};
 
+/// Above so many, conversations that are over are forgotten.
+const SESSIONS_KEPT: usize = 1000;
+
 /// What the agent posts.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Post {
@@ -69,7 +72,12 @@ impl ChatDesk {
         let status = if caller_opens { TurnStatus::Generating } else { TurnStatus::Ready };
         let turns = Turns { turns: vec![Turn { message: None, status }], ended: None };
         let session = Arc::new(Session { posts, turns: Mutex::new(turns) });
-        self.sessions().insert(run, Arc::clone(&session));
+        let mut sessions = self.sessions();
+        if sessions.len() >= SESSIONS_KEPT {
+            sessions.retain(|_, session| session.turns().ended.is_none());
+        }
+        sessions.insert(run, Arc::clone(&session));
+        drop(sessions);
         RestAgent { run, session, inbox, events: VecDeque::new(), hung_up: None }
     }
 

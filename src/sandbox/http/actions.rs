@@ -175,13 +175,16 @@ impl Api {
             let id =
                 id.ok_or_else(|| Invalid(json!({"metrics": {at.to_string(): {"metric": ["A valid integer is required."]}}})))?;
             let known = DEFINITIONS.iter().find(|known| known.id == id);
-            reviews.push(json!({
+            let mut review = json!({
                 "metric": id,
                 "metric_name": known.map(|known| known.name),
                 "metric_function_name": known.map(|known| known.function_name),
                 "feedback": metric["feedback"].as_str().unwrap_or_default(),
-                "expected_value": metric["expected_value"],
-            }));
+            });
+            if let Some(expected) = metric.get("expected_value").filter(|value| !value.is_null()) {
+                review["expected_value"] = expected.clone();
+            }
+            reviews.push(review);
         }
         let name = body["name"].as_str().unwrap_or_default();
         let reviews = Value::from(reviews);
