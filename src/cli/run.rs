@@ -18,6 +18,7 @@ use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
 use crate::serve::Desk;
 use crate::transport::WayOut;
+use crate::transport::chirp::CAPABILITY;
 pub(super) use session::{Plan, Sandboxed, Where, carry_out};
 
 /// Starts the runs of a payload once, follows them to their end and reports them
@@ -104,7 +105,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let place = if args.sandbox {
             let suite = suite(args.suite.as_deref())?;
             let store = args.speech.store(&config)?;
-            let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store).await?;
+            let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store, &CAPABILITY).await?;
             Where::Sandbox(Sandboxed { suite, ready })
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)

@@ -12,6 +12,7 @@ use crate::caller::suite::{Scenario, Suite};
 use crate::cekura::{ENV_KEY, Key};
 use crate::error::{Exit, Failure};
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError, SandboxScenario, ScriptedCarrier, TestProfile};
+use crate::transport::chirp::CAPABILITY;
 
 /// A local stand-in for Cekura's API: starts, statuses and results as there, and really calls the agent
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let suite = suite(args.suite.as_deref())?;
     let key = std::env::var(ENV_KEY).ok().map(|key| Key::new(&key)).transpose().map_err(Failure::usage)?;
     runtime()?.block_on(async {
-        let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store).await?;
+        let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store, &CAPABILITY).await?;
         let keyed = if key.is_some() { "with the key of CEKURA_API_KEY" } else { "with any key" };
         let config = SandboxConfig {
             listen: args.listen,
@@ -75,7 +76,8 @@ pub(super) fn closed(error: SandboxError) -> Failure {
 
 /// A carrier that plays these scenarios.
 pub(super) fn carrier(ready: &[Ready], patience: Patience, tells_ids: bool) -> Arc<ScriptedCarrier> {
-    let scripts: HashMap<_, _> = ready.iter().map(|ready| (ready.scenario.number, ready.script.clone())).collect();
+    let scripts: HashMap<_, _> =
+        ready.iter().filter_map(|ready| Some((ready.scenario.number, ready.script.voice()?.clone()))).collect();
     Arc::new(ScriptedCarrier::new(scripts, patience, tells_ids))
 }
 
