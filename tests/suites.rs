@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use trunkline::caller::suite::{Piece, Script, Step, Suite, pieces};
+use trunkline::caller::effects::{BEDS, SHOTS};
+use trunkline::caller::suite::{Delivery, Piece, Rule, Script, Step, Suite, Trigger, pieces};
 use trunkline::config::Config;
 use trunkline::transport::WayOut;
 use trunkline::transport::chirp::Session;
@@ -31,7 +32,7 @@ fn script(conditions: Vec<Value>) -> Result<Script, Vec<String>> {
 }
 
 fn say(text: &str) -> Step {
-    Step::Say { text: text.to_owned(), ignore_interruptions: false }
+    Step::Say { text: text.to_owned(), delivery: Delivery::default() }
 }
 
 #[test]
@@ -44,7 +45,8 @@ fn a_script_is_the_first_message_and_the_chain_of_its_follow_ups() {
     .unwrap();
     assert_eq!(script.opening, None, "an empty first message: the agent speaks first");
     assert_eq!(script.lines.iter().map(|line| line.condition).collect::<Vec<_>>(), [1, 2]);
-    let to_the_end = |text: &str| Step::Say { text: text.to_owned(), ignore_interruptions: true };
+    let protected = Delivery { ignore_interruptions: true, ..Delivery::default() };
+    let to_the_end = |text: &str| Step::Say { text: text.to_owned(), delivery: protected };
     let steps = [
         say("I am Ada."),
         Step::Silence(Duration::from_millis(500)),
@@ -74,7 +76,7 @@ fn what_cannot_be_played_is_refused_with_scenario_condition_and_tag() {
         (vec![condition(0, "Hi"), condition(1, "b <interruption time=\"1s\"/>")], "only at the beginning"),
         (vec![condition(0, "<interruption time=\"1s\"/>Hi")], "only at the beginning"),
         (vec![condition(0, "{{test_profile.nam}}")], "the test profile has no \"nam\"; the nearest is \"name\""),
-        (vec![condition(0, "{{function.x.y}}")], "functions are known, but not played yet"),
+        (vec![condition(0, "{{function.x.y}}")], "no such function is declared"),
         (vec![condition(0, "{{test_profile.name")], "the closing }} is missing"),
         (vec![condition(0, "<silnce time=\"1s\"/>")], "the nearest one is <silence>"),
         (vec![condition(0, "<silence time=\"long\"/>")], "\"long\" is no time"),
@@ -93,28 +95,182 @@ fn what_cannot_be_played_is_refused_with_scenario_condition_and_tag() {
 }
 
 #[test]
-fn tags_of_the_format_that_are_not_played_yet_are_known_by_name() {
-    let known = [
-        "dtmf digits=\"1\"/",
-        "ivr text=\"a\"/",
-        "voicemail/",
-        "audio id=\"1\"/",
-        "noise sound=\"beep\"/",
-        "background_noise sound=\"x\"",
-        "network_simulation packet_loss=\"5\"/",
-        "volume ratio=\"1\"/",
-        "speed ratio=\"1\"/",
-        "spell",
-        "voice id=\"x\"/",
-        "client_message t=\"x\"/",
-        "send_sms text=\"x\"/",
-        "function name=\"x\"/",
-    ];
-    for tag in known {
+fn what_has_no_local_meaning_is_refused_and_says_why() {
+    for (tag, why) in
+        [("voice id=\"x\" provider=\"y\"/", "another voice needs another speech command"), ("send_sms text=\"x\"/", "SMS")]
+    {
         let problems = pieces(&format!("Hello <{tag}> there")).expect_err(tag);
         let told = problems[0].to_string();
-        assert!(told.contains(&format!("tag <{tag}> at character 7: is known, but not played yet")), "{told}");
+        assert!(told.starts_with(&format!("tag <{tag}> at character 7: cannot be played: ")) && told.contains(why), "{told}");
     }
+}
+
+#[test]
+fn every_tag_of_the_format_has_its_piece() {
+    let one = |action: &str| pieces(action).unwrap_or_else(|problems| panic!("{action}: {}", problems[0])).remove(0);
+    let ms = Duration::from_millis;
+    let text = |words: &str| Piece::Text(words.to_owned());
+    assert_eq!(one("<dtmf digits='1-2#'/>"), Piece::Dtmf("1-2#".to_owned()));
+    assert_eq!(one("<ivr text=\"Press 1 > now\"/>"), Piece::Ivr("Press 1 > now".to_owned()));
+    assert_eq!(one("<voicemail/>"), Piece::Voicemail(None));
+    assert_eq!(one("<voicemail text='Gone.' />"), Piece::Voicemail(Some("Gone.".to_owned())));
+    assert_eq!(one("<audio id=\"hold-music\"/>"), Piece::Audio("hold-music".to_owned()));
+    assert_eq!(one("<noise sound=\"beep\"/>"), Piece::Noise { sound: "beep", volume: 1.0, time: None });
+    let beep = Piece::Noise { sound: "beep", volume: 0.5, time: Some(ms(1100)) };
+    assert_eq!(one("<noise sound=\"beep\" volume=\"0.5\" time=\"1100\"/>"), beep);
+    assert_eq!(one("<noise sound=\"beep\" volume=\"0.5\" time=\"1.1s\"/>"), beep, "an older page writes seconds");
+    let bed =
+        Piece::BackgroundNoise { sound: "coffee-shop", volume: 0.3, inner: vec![text("a"), Piece::Hold(ms(1000)), text("b")] };
+    assert_eq!(one("<background_noise sound=\"coffee-shop\">a <hold time=\"1s\"/> b</background_noise>"), bed);
+    assert_eq!(one("<network_simulation packet_loss=\"5\"/>"), Piece::PacketLoss(5.0));
+    assert_eq!(one("<volume ratio=\"1.5\"/>"), Piece::Volume { ratio: 1.5, text: None });
+    assert_eq!(one("<speed ratio=\"0.8\" text=\"slow\"/>"), Piece::Speed { ratio: 0.8, text: Some("slow".to_owned()) });
+    assert_eq!(one("<spell>AB 1</spell>"), Piece::Spell("AB 1".to_owned()));
+    let message = Piece::ClientMessage { kind: "t".to_owned(), data: Some("{\"a\":1}".to_owned()) };
+    assert_eq!(one("<client_message t=\"t\" d='{\"a\":1}'/>"), message);
+    assert_eq!(one("<function name=\"x\"/>"), Piece::Function("x".to_owned()));
+    for sound in BEDS {
+        one(&format!("<background_noise sound=\"{sound}\" volume=\"1\">a</background_noise>"));
+    }
+    for sound in SHOTS {
+        one(&format!("<noise sound=\"{sound}\"/>"));
+    }
+    assert_eq!((BEDS.len(), SHOTS.len()), (30, 7), "the sounds that Cekura's page names");
+}
+
+#[test]
+fn a_tag_that_is_wrong_is_told_of_with_what_would_be_right() {
+    let cases = [
+        ("<noise sound=\"coughing1\"/>", "the nearest one is \"cough1\""),
+        ("<background_noise sound=\"cofee-shop\">a</background_noise>", "the nearest one is \"coffee-shop\""),
+        ("<background_noise sound=\"rain-thunder\" volume=\"1.5\">a</background_noise>", "\"1.5\" is no number from 0 to 1"),
+        ("<background_noise sound=\"rain-thunder\"/>", "needs text: <background_noise>…</background_noise>"),
+        ("<noise sound=\"beep\" time=\"soon\"/>", "write milliseconds"),
+        ("<network_simulation packet_loss=\"5\" jitter=\"20\"/>", "jitter and latency are not played"),
+        ("<network_simulation packet_loss=\"101\"/>", "is no number from 0 to 100"),
+        ("<volume ratio=\"NaN\"/>", "is no number from 0 to 2"),
+        ("<speed ratio=\"3\"/>", "is no number from 0.1 to 2"),
+        ("<audio id=\"../secret\"/>", "letters, digits, _ and -"),
+        ("Hi <ivr text=\"a\"/>", "must be the whole action"),
+        ("<voicemail/> and more", "must be the whole action"),
+        ("<spell></spell>", "has nothing to spell"),
+        ("<spell>a <hold time=\"1s\"/></spell>", "cannot stand inside <spell>"),
+        (
+            "<background_noise sound=\"stadium-crowd\"><audio id=\"a\"/></background_noise>",
+            "cannot stand inside <background_noise>",
+        ),
+        ("<ignore_interruptions><endcall/></ignore_interruptions>", "cannot stand inside <ignore_interruptions>"),
+        ("<client_message d='1'/>", "needs the attribute t"),
+    ];
+    for (action, expected) in cases {
+        let problems = pieces(action).expect_err(action);
+        assert!(problems.iter().any(|problem| problem.problem.contains(expected)), "{action}: {problems:?}");
+    }
+    let more = [
+        ("<dtmf digits=\"call me\"/>", "there is no key in"),
+        ("<client_message t=\"a\" d='{'/>", "d is not JSON"),
+        ("<function name=\"lookup\"/>", "no function \"lookup\" is declared"),
+        ("<interruption time=\"1s\"/> <hold time=\"1s\"/>", "what is said over the agent is missing"),
+    ];
+    for (action, expected) in more {
+        let problems = script(vec![condition(0, "Hi"), condition(1, action)]).expect_err(action).join("; ");
+        assert!(problems.contains(expected), "{problems}");
+    }
+}
+
+#[test]
+fn words_are_said_in_one_breath_where_only_their_way_is_the_same() {
+    let action = "My code is <spell>AB1</spell>, thanks. <speed ratio=\"1.2\"/> Quick. <volume ratio=\"0.5\" text=\"Soft.\"/> \
+                  <dtmf digits=\"({{test_profile.plan}}) 1#\"/>";
+    let script = script(vec![condition(0, action)]).unwrap();
+    let way = |speed, volume| Delivery { speed, volume, ..Delivery::default() };
+    let said = |text: &str, delivery| Step::Say { text: text.to_owned(), delivery };
+    let expected = [
+        say("My code is A, B, 1, thanks."),
+        said("Quick.", way(1.2, 1.0)),
+        said("Soft.", way(1.2, 0.5)),
+        Step::Dtmf("71#".to_owned()),
+    ];
+    assert_eq!(script.opening.unwrap().steps, expected);
+}
+
+#[test]
+fn a_standard_condition_is_played_by_its_rule_and_refused_without() {
+    let standard = |id: u32, rule: &str| json!({"id": id, "condition": rule, "action": format!("to {id}"), "type": "standard", "fixed_message": true});
+    let follows = |id: u32, after: u32| json!({"id": id, "condition": after, "action": "then", "type": "action_followup", "fixed_message": true});
+    let script =
+        script(vec![condition(0, "Hi"), standard(1, "contains: which  DAY"), follows(3, 1), standard(2, "regex: (?i)tues|wednes")])
+            .unwrap();
+    let triggers: Vec<_> = script.lines.iter().map(|line| (line.condition, line.trigger.clone())).collect();
+    let rule = |text: &str| Trigger::Reply(Rule::parse(text).unwrap().unwrap());
+    let expected = [(1, rule("contains: which  DAY")), (3, Trigger::Follows(1)), (2, rule("regex: (?i)tues|wednes"))];
+    assert_eq!(triggers, expected);
+    for (rule, expected) in [
+        ("The agent asks for a day", "a script plays only a rule"),
+        ("regex: (", "is no pattern: unclosed group"),
+        ("contains:", "has no words"),
+        ("regex: [a-z]{1000}{1000}", "is no pattern"),
+    ] {
+        let problems = self::script(vec![condition(0, "Hi"), standard(1, rule)]).expect_err(rule).join("; ");
+        assert!(problems.contains("condition 1: ") && problems.contains(expected), "{problems}");
+    }
+}
+
+#[test]
+fn a_rule_is_for_what_it_says() {
+    let matches = |rule: &str, text: &str| Rule::parse(rule).unwrap().unwrap().matches(text);
+    assert!(matches("contains: Tuesday", "On TUESDAYS, yes"));
+    assert!(matches("contains: on  tuesday", "On\n Tuesday"), "every run of white space is one");
+    assert!(matches("contains: ÄPFEL", "zwei äpfel"));
+    assert!(!matches("contains: Tuesday", "Tues day"));
+    assert!(matches("regex: ^no\\b", "no, thanks") && !matches("regex: ^no\\b", "No") && !matches("regex: ^no\\b", "now"));
+    for sentence in ["the agent asks for a name", "Tuesday: a day", "", "contains"] {
+        assert!(Rule::parse(sentence).is_none(), "{sentence:?} is a sentence");
+    }
+}
+
+#[test]
+fn functions_are_checked_field_by_field() {
+    let with = |function: Value| {
+        let mut suite = suite_of(vec![condition(0, "Hi"), condition(1, "It is {{function.lookup.status}}.")]);
+        suite["scenarios"][0]["conditional_actions"]["functions"] = json!([function]);
+        let told = |problems: Vec<trunkline::caller::suite::Problem>| {
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        Suite::parse(&suite).map_err(told).and_then(|suite| suite.scenarios[0].script().map_err(told))
+    };
+    let good = json!({"name": "lookup", "type": "rest_api", "config": {
+        "method": "GET", "url": "http://127.0.0.1:1/{{test_profile.name}}", "headers": {"Authorization": "hush"},
+        "query_params": {"n": 1}, "timeout_seconds": 5, "response_mapping": {"status": {"path": "$.a[0][\"b-c\"]", "default": "none"}},
+    }});
+    let script = with(good.clone()).unwrap();
+    assert_eq!(script.functions[0].url, "http://127.0.0.1:1/Ada");
+    assert!(!format!("{script:?}").contains("hush"), "a header's value is a secret");
+    assert!(!script.texts().iter().any(|text| text.contains("function")), "it cannot be spoken before the call");
+    let changed = |path: &str, value: Value| {
+        let mut function = good.clone();
+        *function.pointer_mut(path).unwrap() = value;
+        with(function).unwrap_err()
+    };
+    for (path, value, expected) in [
+        ("/name", json!("a b"), "letters, digits, _ and -"),
+        ("/type", json!("grpc"), "must be \"rest_api\""),
+        ("/config/method", json!("PUT"), "\"GET\" or \"POST\""),
+        ("/config/url", json!("file:///etc/passwd"), "http:// or https://"),
+        ("/config/timeout_seconds", json!(31), "from 1 to 30"),
+        ("/config/headers", json!({"a": []}), "must be a text or a number"),
+        ("/config/response_mapping", json!({"status": "$..a"}), "is no path"),
+        ("/config/response_mapping", json!({"other": "$.a"}), "response_mapping has no \"status\""),
+    ] {
+        let problems = changed(path, value);
+        assert!(problems.contains(expected), "{problems}");
+    }
+    let mut unknown = good.clone();
+    unknown["config"]["retries"] = json!(1);
+    assert!(with(unknown).unwrap_err().contains("unknown key \"retries\""));
+    let mut unrun = good;
+    unrun["auto_run"] = json!(false);
+    assert!(with(unrun).unwrap_err().contains("condition 1: uses function \"lookup\", which nothing runs"));
 }
 
 #[test]
@@ -182,7 +338,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_action_is_read_or_refused(action in "[<>/a-z =\"'{}.0-9ms]{0,80}|.{0,80}") {
+    fn any_action_is_read_or_refused(action in "[<>/a-z =\"'{}.0-9ms]{0,80}|.{0,80}|(</?(spell|ivr|noise|hold|volume|background_noise|ignore_interruptions|dtmf)( (sound|time|ratio|text|digits)=\"[a-z0-9.]{0,5}\"){0,2}/?>|[a-z ]{0,5}){0,6}") {
         match pieces(&action) {
             Ok(pieces) if !action.contains('<') => {
                 let words = action.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -194,6 +350,19 @@ proptest! {
                 let length = action.chars().count();
                 prop_assert!(problems.iter().all(|problem| (1..=length).contains(&problem.at)), "{:?}", problems);
             }
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_rule_a_sentence_or_refused(text in "(contains|regex)?:? ?.{0,20}", reply in ".{0,20}") {
+        match Rule::parse(&text) {
+            Some(Ok(rule)) => {
+                prop_assert_eq!(rule.as_str(), text.trim());
+                let said = text.strip_prefix("contains:").map(|words| [&reply, words, &reply].join(" "));
+                prop_assert!(said.is_none_or(|said| rule.matches(&said)));
+            }
+            Some(Err(bad)) => prop_assert!(!bad.problem.is_empty()),
+            None => prop_assert!(!text.starts_with("contains:") && !text.starts_with("regex:")),
         }
     }
 

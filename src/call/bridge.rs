@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Abilities, CallEnd, CallTime, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource, Playout};
-use super::{Released, SampleIndex, Side};
+use super::{Abilities, CallEnd, CallTime, Effect, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource};
+use super::{Playout, Released, SampleIndex, Side};
 use crate::audio::{FRAME, Rate, Resampler};
 
 /// Late frames are gathered into one log line for this long.
@@ -60,6 +60,7 @@ struct Direction {
     delivered: u64,
     rates: (Rate, Rate),
     marks: VecDeque<PendingMark>,
+    notes: VecDeque<(u64, Note)>,
     /// The utterance of which the listener was told the start and not yet the stop.
     open: Option<Mark>,
     late: Late,
@@ -82,6 +83,14 @@ struct PendingMark {
     start: bool,
     /// A stop is told to the listener once it was given what the speaker sent before the stop.
     tell_after: Option<u64>,
+}
+
+/// What a source tells of its own audio, with its place in the source's stream: it waits until the track has reached it.
+#[derive(Debug)]
+enum Note {
+    EffectStarted { number: u32, effect: Effect },
+    EffectEnded { number: u32 },
+    Backchannel { text: String, samples: u64 },
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +136,14 @@ impl Bridge {
                 self.script_open = false;
                 log(out, now, Some(side), Event::ScriptDone);
             }
+            LegEvent::EffectStarted { number, effect, position } => {
+                self.direction(side).expect_note(position, Note::EffectStarted { number, effect });
+            }
+            LegEvent::EffectEnded { number, position } => self.direction(side).expect_note(position, Note::EffectEnded { number }),
+            LegEvent::Backchannel { text, position, samples } => {
+                self.direction(side).expect_note(position, Note::Backchannel { text, samples });
+            }
+            LegEvent::Lost { frames, concealed } => log(out, now, Some(side), Event::Lost { frames, concealed }),
             LegEvent::Paused(samples) => self.direction(side).playout.skip(samples),
             LegEvent::Dtmf(digit) => {
                 out.command(side.other(), LegCommand::Dtmf(digit));
@@ -248,6 +265,7 @@ impl Direction {
             delivered: 0,
             rates: (source.rate, sink.rate),
             marks: VecDeque::new(),
+            notes: VecDeque::new(),
             open: None,
             late: Late::default(),
         }
@@ -317,6 +335,32 @@ impl Direction {
         self.marks.push_back(PendingMark { mark, position, start, tell_after });
     }
 
+    fn expect_note(&mut self, position: u64, note: Note) {
+        if self.notes.len() == MARKS_KEPT {
+            self.notes.pop_front();
+        }
+        self.notes.push_back((position, note));
+    }
+
+    /// Logs the notes that the track has reached.
+    fn settle_notes(&mut self, now: CallTime, out: &mut impl Outlet) {
+        let reached = self.playout.given() - self.playout.waiting();
+        let settled = |(position, note): &mut (u64, Note)| reached > *position || (note.ends() && reached == *position);
+        while let Some((position, note)) = self.notes.pop_front_if(settled) {
+            let sample = self.place(position, !note.ends()).get();
+            self.log_note(now, note, sample, out);
+        }
+    }
+
+    fn log_note(&self, now: CallTime, note: Note, sample: u64, out: &mut impl Outlet) {
+        let event = match note {
+            Note::EffectStarted { number, effect } => Event::EffectStarted { effect: number, what: effect, sample },
+            Note::EffectEnded { number } => Event::EffectEnded { effect: number, sample },
+            Note::Backchannel { text, samples } => Event::Backchannel { text, sample, end_sample: sample + samples },
+        };
+        log(out, now, Some(self.from), event);
+    }
+
     /// Tells the stops whose audio the listener has, and logs the marks that the track has reached.
     fn settle_marks(&mut self, now: CallTime, out: &mut impl Outlet) {
         let reached = self.playout.given() - self.playout.waiting();
@@ -333,6 +377,7 @@ impl Direction {
             self.log_mark(now, &pending, sample, false, out);
         }
         self.marks = marks;
+        self.settle_notes(now, out);
     }
 
     /// Tells the listener's leg of a start or a stop, with its place in the stream that this leg gets.
@@ -420,6 +465,16 @@ impl Direction {
                 self.log_mark(now, &pending, self.playout.head(), true, out);
             }
         }
+        for (_, note) in std::mem::take(&mut self.notes) {
+            self.log_note(now, note, self.playout.head().get(), out);
+        }
+    }
+}
+
+impl Note {
+    /// It belongs to the audio before it, not to the audio that follows.
+    fn ends(&self) -> bool {
+        matches!(self, Self::EffectEnded { .. })
     }
 }
 

@@ -17,6 +17,61 @@ pub enum MarkSource {
     Detected,
 }
 
+/// Something that a scripted side does to its own audio on purpose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: EffectKind,
+    /// What its chance was drawn from: the same seed makes the same samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+/// The kinds of effects. Levels are RMS in dBFS; a full-scale sine is at -3.01.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EffectKind {
+    /// A sound that is made once.
+    Noise {
+        /// Its name.
+        sound: String,
+        /// Its level.
+        level_dbfs: f64,
+    },
+    /// The beep after a voicemail's greeting.
+    VoicemailBeep {
+        /// Its frequency.
+        hz: f64,
+        /// Its level.
+        level_dbfs: f64,
+    },
+    /// A sound that goes on under the speech and the pauses.
+    BackgroundNoise {
+        /// Its name.
+        sound: String,
+        /// The volume that was asked for, 0 to 1.
+        volume: f64,
+        /// Its level.
+        level_dbfs: f64,
+    },
+    /// Frames are replaced by silence.
+    PacketLoss {
+        /// Percent of all frames.
+        percent: f64,
+    },
+    /// Speech is made louder or softer.
+    Volume {
+        /// What the samples are multiplied by.
+        ratio: f64,
+    },
+    /// Speech is made faster or slower, at the same pitch.
+    Speed {
+        /// Its pace against the voice's own.
+        ratio: f64,
+    },
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -78,6 +133,32 @@ pub enum Event {
         frames: u64,
         /// Of these, how many were concealed.
         concealed: u64,
+    },
+    /// `side` does this to its own audio from here on.
+    EffectStarted {
+        /// Tells the call's effects apart.
+        effect: u32,
+        /// What it is.
+        #[serde(flatten)]
+        what: Effect,
+        /// Its first sample in the side's own track.
+        sample: u64,
+    },
+    /// An effect has ended.
+    EffectEnded {
+        /// Its number.
+        effect: u32,
+        /// The first sample after it in the side's own track.
+        sample: u64,
+    },
+    /// `side` says something without taking the turn: no turn, and no interruption.
+    Backchannel {
+        /// The words.
+        text: String,
+        /// Its first sample in the side's own track.
+        sample: u64,
+        /// The first sample after it.
+        end_sample: u64,
     },
     /// Frames for `side` that were dropped because it did not read.
     NotRead {
@@ -161,8 +242,13 @@ pub enum EndReason {
     HungUp,
     /// The agent never spoke, or never answered a line, within the time that the caller waits.
     AgentSilent,
+    /// The agent's reply is none that the script has a condition for, and it said no other within the time that the caller
+    /// waits.
+    UnexpectedReply,
     /// The agent hung up before the script was played to its end.
     AgentHungUp,
+    /// The caller itself could not go on: what its script asks for could not be had.
+    CallerFailed,
     /// The side's connection broke or its process died.
     ConnectionLost,
     /// The side broke its protocol so that the call could not go on.

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndReason, MarkSource};
+use super::{Effect, EndReason, MarkSource};
 use crate::audio::Rate;
 
 /// One party of a call, as the call sees it. Polled inside the call's own task: no task and no channel a frame.
@@ -121,6 +121,38 @@ pub enum LegEvent {
     },
     /// The scripted caller has played its script to the end.
     ScriptDone,
+    /// From here on the leg's own audio carries something beside its speech, or its speech is changed, on purpose.
+    EffectStarted {
+        /// Tells the leg's effects apart.
+        number: u32,
+        /// What it is.
+        effect: Effect,
+        /// Its first sample in the leg's own stream, as [`Mark::position`].
+        position: u64,
+    },
+    /// An effect has ended.
+    EffectEnded {
+        /// Its number.
+        number: u32,
+        /// The first sample after it.
+        position: u64,
+    },
+    /// The party says something without taking the turn: nobody is interrupted by it.
+    Backchannel {
+        /// The words.
+        text: String,
+        /// Its first sample in the leg's own stream.
+        position: u64,
+        /// How many samples it lasts.
+        samples: u64,
+    },
+    /// Frames of the party were lost on the way.
+    Lost {
+        /// How many.
+        frames: u64,
+        /// Of these, how many were concealed.
+        concealed: u64,
+    },
     /// The leg lets this many samples of silence pass without sending them: its stream goes on after them.
     Paused(u64),
     /// The leg's own pacing slipped by this many milliseconds.

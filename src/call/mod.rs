@@ -11,7 +11,7 @@ mod task;
 
 pub use bridge::{Bridge, Outlet, Party};
 pub use clock::{CallTime, SampleIndex};
-pub use event::{CallEnd, EndReason, Event, LoggedEvent, MarkSource};
+pub use event::{CallEnd, Effect, EffectKind, EndReason, Event, LoggedEvent, MarkSource};
 pub use frame_clock::{Due, FrameClock};
 pub use ids::{CallIds, Side};
 pub use leg::{Abilities, FunctionCall, FunctionResult, Leg, LegCommand, LegEvent, Mark};

@@ -212,10 +212,11 @@ impl Playout {
         released
     }
 
-    /// The source lets silence pass without sending it.
+    /// The source lets silence pass without sending it. Its own count of samples goes on.
     pub fn skip(&mut self, samples: u64) {
         if self.queue.is_empty() {
             self.head = self.head + samples;
+            self.source += samples;
         } else {
             self.queue.extend(std::iter::repeat_n(0, samples as usize));
         }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::errands::{Errands, Told};
 use super::player::Player;
 use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, FrameClock, Leg, LegCommand, LegEvent};
@@ -19,6 +20,8 @@ pub struct ScriptedCaller {
     name: String,
     clock: FrameClock,
     events: VecDeque<LegEvent>,
+    needs: Abilities,
+    errands: Option<Errands>,
     /// The call is over; the leg is too.
     hung_up: Option<EndReason>,
 }
@@ -27,19 +30,43 @@ impl ScriptedCaller {
     /// A caller; `name` is the scenario's.
     #[must_use]
     pub fn new(player: Player, rate: Rate, name: &str) -> Self {
-        let clock = FrameClock::new();
-        Self { player, rate, name: name.to_owned(), clock, events: VecDeque::new(), hung_up: None }
+        let (clock, events, needs) = (FrameClock::new(), VecDeque::new(), Abilities::NONE);
+        Self { player, rate, name: name.to_owned(), clock, events, needs, errands: None, hung_up: None }
+    }
+
+    /// The caller needs the other side to be able to do this.
+    pub(super) fn needing(self, needs: Abilities) -> Self {
+        Self { needs, ..self }
+    }
+
+    /// The caller has errands on the way.
+    pub(super) fn with_errands(self, errands: Errands) -> Self {
+        Self { errands: Some(errands), ..self }
     }
 
     fn frame(&mut self, late: bool) {
         let audio = match self.player.frame() {
-            Some(speech) => LegEvent::Audio(speech),
-            // Speech that is late catches up. Silence that is late does not: an agent's detector counts it.
-            None if late => LegEvent::Paused(self.rate.frame_len() as u64),
-            None => LegEvent::Audio(vec![0; self.rate.frame_len()]),
+            // What is heard and late catches up. What is late and silent does not, nor does a background: an agent's detector
+            // counts the pause.
+            Some(audio) if !late || self.player.was_heard() => LegEvent::Audio(audio),
+            _ if late => LegEvent::Paused(self.rate.frame_len() as u64),
+            _ => LegEvent::Audio(vec![0; self.rate.frame_len()]),
         };
         self.events.push_back(audio);
         self.events.extend(std::iter::from_fn(|| self.player.take_event()));
+    }
+
+    /// Passes on what the player asks for, and what came of it.
+    fn run_errands(&mut self, cx: &mut Context<'_>) {
+        let Some(errands) = &mut self.errands else { return };
+        let player = &mut self.player;
+        while let Poll::Ready(told) = errands.poll(std::iter::from_fn(|| player.take_request()), cx) {
+            match told {
+                Told::Note(note) => self.events.push_back(LegEvent::Log(note)),
+                // One at a time: what it leads to comes with the next frame.
+                Told::Answer(answer) => return player.answer(answer),
+            }
+        }
     }
 }
 
@@ -49,7 +76,11 @@ impl Leg for ScriptedCaller {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { continuous_source: true, speech_marks: true, scripted: true, ..Abilities::default() }
+        Abilities { continuous_source: true, speech_marks: true, scripted: true, dtmf: true, ..Abilities::NONE }
+    }
+
+    fn needs(&self) -> Abilities {
+        self.needs
     }
 
     fn via(&self) -> String {
@@ -60,6 +91,7 @@ impl Leg for ScriptedCaller {
         if let Some(reason) = self.hung_up {
             return Poll::Ready(LegEvent::Hangup { reason, detail: String::new() });
         }
+        self.run_errands(cx);
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
@@ -79,6 +111,8 @@ impl Leg for ScriptedCaller {
             LegCommand::Audio(samples) => self.player.hear(samples),
             LegCommand::SpeechStarted(_) => self.player.agent_started(),
             LegCommand::SpeechStopped(_) => self.player.agent_stopped(),
+            LegCommand::Transcript(words) | LegCommand::Text(words) => self.player.agent_words(words),
+            LegCommand::Dtmf(digit) => self.player.agent_pressed(digit),
             LegCommand::Hangup(reason) => self.hung_up = Some(reason),
             // A script has no use for them.
             _ => {}

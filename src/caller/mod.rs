@@ -1,12 +1,22 @@
-//! The scripted caller: test suites, speech, turn taking.
+//! The scripted caller: test suites, speech and effects, turn taking; by voice or in writing.
 
+mod course;
+pub mod effects;
+mod errands;
+mod keys;
 mod leg;
 mod player;
 mod prepare;
+mod prepared;
 pub mod speech;
 pub mod suite;
+mod text;
 mod turn;
+mod utterance;
 
 pub use leg::ScriptedCaller;
-pub use player::{Patience, Player, PreparedLine, PreparedStep, SIGNAL_OFFSET};
-pub use prepare::PreparedScript;
+pub use player::{Answer, Patience, Player, Request};
+pub use prepare::{PrepareError, PreparedScript};
+pub use prepared::{Bed, Manner, PreparedBackchannel, PreparedLine, PreparedStep};
+pub use text::{TEXT_PATIENCE, TextCaller, TextScript};
+pub use utterance::SIGNAL_OFFSET;

@@ -1,6 +1,7 @@
 //! `trunkline call`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::Utc;
 
@@ -10,7 +11,6 @@ use super::progress::Progress;
 use super::settings::{ConfigArgs, Ready, SpeechArgs, agent, out_folder, prepare, seconds, shown, suite};
 use crate::audio::Rate;
 use crate::call::{CallControl, CallIds, LoggedEvent};
-use crate::caller::Patience;
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info, unreachable_agent};
 use crate::error::{Exit, Failure};
 use crate::report::{Report, Thresholds};
@@ -43,9 +43,9 @@ pub struct Args {
     /// A run fails when an answer takes longer
     #[arg(long, value_name = "N")]
     max_latency_ms: Option<f64>,
-    /// Seconds that the caller waits for an agent that says nothing
-    #[arg(long, value_name = "S", default_value_t = 15.0)]
-    patience_s: f64,
+    /// Seconds that the caller waits for an agent that says nothing [default: 15, in a chat 60]
+    #[arg(long, value_name = "S")]
+    patience_s: Option<f64>,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
     let out = out_folder(args.out.as_ref(), &config)?;
-    let patience = Patience { silent_agent: seconds("--patience-s", args.patience_s)?, ..Patience::default() };
+    let patience = args.patience_s.map(|patience| seconds("--patience-s", patience)).transpose()?;
     let suite = suite(args.suite.as_deref())?;
     let mut chosen = Vec::new();
     for key in &args.scenario {
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     runtime()?.block_on(async {
         let store = args.speech.store(&config)?;
-        let ready = prepare(&chosen, args.suite.as_deref(), &store).await?;
+        let ready = prepare(&chosen, args.suite.as_deref(), &store, &to.capability()).await?;
         let caller = Caller { to, connect, out: out.clone(), patience, control: CallControl::default() };
         let watch = caller.control.clone();
         tokio::spawn(async move {
@@ -105,7 +105,7 @@ struct Caller {
     to: WayOut,
     connect: ConnectOptions,
     out: PathBuf,
-    patience: Patience,
+    patience: Option<Duration>,
     control: CallControl,
 }
 
@@ -131,7 +131,7 @@ impl Caller {
                 live.now(format!("{name}: {line}"));
             }
         };
-        let caller = Box::new(ready.script.caller(self.patience));
+        let caller = ready.script.caller(self.patience);
         let recording = Recording::begin(Some(&self.out), &ids, party_info(&*caller), party_info(&*agent)).await;
         let conversation = Conversation { caller, agent, ids, began, recording };
         conversation.carry_out(ready.limits, self.control.clone(), Box::new(observer)).await

@@ -17,7 +17,7 @@ use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
 use crate::serve::Desk;
 use crate::transport::ConnectOptions;
-use crate::transport::chirp::{ChirpLimits, Door, DoorConfig};
+use crate::transport::chirp::{CAPABILITY, ChirpLimits, Door, DoorConfig};
 
 /// The whole way on this machine alone: a sandbox, a door in front of a voice agent, four runs with their recordings
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let answering = tokio::spawn(answer_calls(agent, Some(shipped_lines().await?), std::future::pending()));
         let suite = suite(None)?;
         let store = SpeechStore::new(None, &SpeechStore::default_cache());
-        prepare(&suite.scenarios, None, &store).await?;
+        prepare(&suite.scenarios, None, &store, &CAPABILITY).await?;
         let options = RunOptions {
             agent_id: Some(1),
             selection: Some(Selection::Ids(suite.scenarios.iter().map(|scenario| scenario.number).collect())),

@@ -18,6 +18,7 @@ use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
 use crate::serve::Desk;
 use crate::transport::WayOut;
+use crate::transport::chirp::CAPABILITY;
 pub(super) use session::{Plan, Sandboxed, Where, carry_out};
 
 /// Starts the runs of a payload once, follows them to their end and reports them
@@ -105,7 +106,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             let suite = suite(args.suite.as_deref())?;
             let store = args.speech.store(&config)?;
             // All that is said is spoken before anything starts, and what cannot be played is told of.
-            prepare(&suite.scenarios, args.suite.as_deref(), &store).await?;
+            prepare(&suite.scenarios, args.suite.as_deref(), &store, &CAPABILITY).await?;
             Where::Sandbox(Sandboxed { suite, speech: store })
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::audio::Rate;
-use crate::call::{Limits, LoggedEvent};
-use crate::caller::PreparedScript;
+use crate::call::{Leg, Limits, LoggedEvent};
 use crate::caller::speech::{SpeechStore, TtsCommand};
 use crate::caller::suite::{Scenario, Suite, refusal};
+use crate::caller::{Patience, PreparedScript, TEXT_PATIENCE, TextScript};
 use crate::config::{Config, credentials};
 use crate::error::Failure;
 use crate::ledger::Ledger;
 use crate::transport::chirp::{ChirpLimits, DoorConfig, RATE, TlsFiles};
-use crate::transport::{ConnectOptions, WayOut};
+use crate::transport::{Capability, ConnectOptions, WayOut};
 
 /// The configuration file.
 #[derive(Debug, clap::Args)]
@@ -150,17 +150,50 @@ pub(super) fn suite(path: Option<&Path>) -> Result<Suite, Failure> {
 #[derive(Debug, Clone)]
 pub(super) struct Ready {
     pub(super) scenario: Scenario,
-    pub(super) script: PreparedScript,
+    pub(super) script: Playable,
     pub(super) limits: Limits,
 }
 
-/// Compiles and speaks scenarios. Whatever cannot be played is told of before any call, all of it at once.
-pub(super) async fn prepare(scenarios: &[Scenario], path: Option<&Path>, store: &SpeechStore) -> Result<Vec<Ready>, Failure> {
+/// A script in the form that the agent's wire takes.
+#[derive(Debug, Clone)]
+pub(super) enum Playable {
+    Voice(PreparedScript),
+    Text(TextScript),
+}
+
+impl Playable {
+    /// A caller that waits so long for a silent agent; none: as long as is usual.
+    pub(super) fn caller(&self, patience: Option<Duration>) -> Box<dyn Leg> {
+        match self {
+            Self::Voice(script) => {
+                let usual = Patience::default();
+                Box::new(script.caller(Patience { silent_agent: patience.unwrap_or(usual.silent_agent), ..usual }))
+            }
+            Self::Text(script) => Box::new(script.caller(patience.unwrap_or(TEXT_PATIENCE))),
+        }
+    }
+
+    pub(super) fn voice(&self) -> Option<&PreparedScript> {
+        if let Self::Voice(script) = self { Some(script) } else { None }
+    }
+}
+
+/// Compiles and speaks scenarios for an agent behind `wire`. Whatever cannot be played to it is told of before any call, all
+/// of it at once.
+pub(super) async fn prepare(
+    scenarios: &[Scenario],
+    path: Option<&Path>,
+    store: &SpeechStore,
+    wire: &Capability,
+) -> Result<Vec<Ready>, Failure> {
     let mut scripts = Vec::new();
     let mut problems = Vec::new();
     for scenario in scenarios {
         match scenario.script() {
-            Ok(script) => scripts.push((scenario, script)),
+            Ok(script) => {
+                problems.extend(script.misfits(&scenario.name, wire.wire, wire.abilities));
+                scripts.push((scenario, script));
+            }
             Err(found) => problems.extend(found),
         }
     }
@@ -168,9 +201,16 @@ pub(super) async fn prepare(scenarios: &[Scenario], path: Option<&Path>, store: 
         let path = path.unwrap_or_else(|| Path::new("the shipped suite"));
         return Err(Failure::usage(refusal(path, problems)));
     }
+    let beside = path.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
     let mut ready = Vec::new();
     for (scenario, script) in scripts {
-        let script = PreparedScript::prepare(&script, &scenario.name, store, RATE).await.map_err(Failure::usage)?;
+        let name = &scenario.name;
+        let script = if wire.abilities.text_only {
+            Playable::Text(TextScript::new(&script, name, wire.wire).map_err(|problems| Failure::usage(refusal(beside, problems)))?)
+        } else {
+            let prepared = PreparedScript::prepare(&script, name, store, RATE, beside).await;
+            Playable::Voice(prepared.map_err(|error| Failure::usage(format!("scenario {name:?}: {error}")))?)
+        };
         let limits = scenario.max_duration.map_or_else(Limits::default, |max_duration| Limits { max_duration });
         ready.push(Ready { scenario: scenario.clone(), script, limits });
     }

@@ -116,6 +116,7 @@ macro_rules! failure_kinds {
 
 failure_kinds! {
     "The agent never spoke, or never answered a line.", AgentSilent = "agent_silent", false;
+    "The agent replied with nothing that the script has a condition for.", UnexpectedReply = "unexpected_reply", false;
     "The agent hung up before the script was played to its end.", AgentHungUp = "agent_hung_up", false;
     "No call to the agent could be placed.", AgentUnreachable = "agent_unreachable", false;
     "The agent's connection broke or its process died.", ConnectionLost = "connection_lost", false;
@@ -126,7 +127,7 @@ failure_kinds! {
     "The API says that the run failed, or did not meet what was expected.", RunFailed = "run_failed", false;
     "The API says that the run took too long.", RunTimeout = "run_timeout", false;
     "The run was cancelled.", RunCancelled = "run_cancelled", false;
-    "The caller's side, not the agent, broke off.", CallerLost = "caller_lost", true;
+    "The caller's side, not the agent, broke off: its connection, or a function of its script.", CallerLost = "caller_lost", true;
     "Trunkline's own pacing slipped by more than 100 ms.", PacingSlipped = "pacing_slipped", true;
     "The call could not be recorded, or not to its end.", RecordingFailed = "recording_failed", true;
     "The run ended at the API, but no call reached the door.", CallMissing = "call_missing", true;
@@ -160,10 +161,13 @@ pub fn judge_call(end: &CallEnd, measures: Option<&Measures>, thresholds: Thresh
     let kind = match end.reason {
         EndReason::ScriptFinished | EndReason::HungUp => None,
         EndReason::AgentSilent => Some(FailureKind::AgentSilent),
+        EndReason::UnexpectedReply => Some(FailureKind::UnexpectedReply),
         EndReason::AgentHungUp => Some(FailureKind::AgentHungUp),
         EndReason::ConnectionLost if agent => Some(FailureKind::ConnectionLost),
         EndReason::ProtocolError if agent => Some(FailureKind::ProtocolError),
-        EndReason::ConnectionLost | EndReason::ProtocolError | EndReason::IdleTimeout => Some(FailureKind::CallerLost),
+        EndReason::ConnectionLost | EndReason::ProtocolError | EndReason::IdleTimeout | EndReason::CallerFailed => {
+            Some(FailureKind::CallerLost)
+        }
         EndReason::MaxDuration => Some(FailureKind::MaxDuration),
         EndReason::Cancelled => Some(FailureKind::RunCancelled),
         EndReason::PacingSlipped => Some(FailureKind::PacingSlipped),

@@ -1,7 +1,7 @@
 //! Carries runs out with the scripted caller: over CHIRP, Cekura's text WebSocket, or REST.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
@@ -27,6 +27,8 @@ pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
 pub struct ScriptedCarrier {
     speech: SpeechStore,
     chats: Arc<ChatDesk>,
+    /// The folder of the suites, for the recordings that they play.
+    beside: PathBuf,
     patience: Patience,
     /// Tells the run's ids in a CHIRP upgrade request.
     tells_ids: bool,
@@ -50,7 +52,14 @@ impl ScriptedCarrier {
     /// scenario's id. Cekura documents these headers for its text WebSockets and not for CHIRP.
     #[must_use]
     pub fn new(speech: SpeechStore, chats: Arc<ChatDesk>, patience: Patience, tells_ids: bool) -> Self {
-        Self { speech, chats, patience, tells_ids, spoken: Arc::default() }
+        Self { speech, chats, beside: PathBuf::new(), patience, tells_ids, spoken: Arc::default() }
+    }
+
+    /// The same carrier, for suites that lie in `folder`.
+    #[must_use]
+    pub fn beside(mut self, folder: &Path) -> Self {
+        self.beside = folder.to_owned();
+        self
     }
 
     /// The caller of a run.
@@ -61,7 +70,7 @@ impl ScriptedCarrier {
             Some(script) => script,
             None => {
                 let script = order.scenario.script().map_err(|problems| list(&problems))?;
-                let prepared = PreparedScript::prepare(&script, &order.scenario.name, &self.speech, RATE);
+                let prepared = PreparedScript::prepare(&script, &order.scenario.name, &self.speech, RATE, &self.beside);
                 let prepared = prepared.await.map_err(|error| error.to_string())?;
                 self.spoken.lock().unwrap_or_else(PoisonError::into_inner).insert(key, prepared.clone());
                 prepared

@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use url::Url;
 
+use super::Capability;
 use super::chirp::{self, Credentials, DialError, DialOptions};
-use super::process::{ProcessError, ProcessLeg};
+use super::process::{self, ProcessError, ProcessLeg};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
 
@@ -55,6 +56,15 @@ pub enum ConnectError {
 }
 
 impl WayOut {
+    /// What the wire can do.
+    #[must_use]
+    pub fn capability(&self) -> Capability {
+        match self {
+            Self::Chirp(_) => chirp::CAPABILITY,
+            Self::Process(_) => process::CAPABILITY,
+        }
+    }
+
     /// Places a call to the agent.
     ///
     /// # Errors

@@ -2,8 +2,12 @@
 //!
 //! A suite is a file in the format of Cekura's `run_scenarios_json` (version 1), of which the deterministic part of the
 //! scenario type `conditional_actions` ("Structured Tests") is played here. What a script cannot decide (a condition or an
-//! action for a language model, another voice) is refused by name, before any call.
+//! action for a language model, another voice) is refused by name, before any call. A condition is decided by a [`Rule`].
 
+mod compile;
+mod function;
+mod markup;
+mod rule;
 mod script;
 mod spec;
 mod tags;
@@ -11,7 +15,10 @@ mod tags;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use script::{Line, Script, Step};
+pub use function::{Function, Headers, Output};
+pub use rule::{BadRule, Rule};
+pub(crate) use script::placeholders;
+pub use script::{Delivery, Line, Script, Step, Trigger};
 pub use spec::{Scenario, Suite};
 pub use tags::{Piece, TagProblem, pieces};
 

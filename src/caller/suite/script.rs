@@ -1,41 +1,67 @@
-//! A scenario compiled to what the caller says and does, in order.
+//! A scenario compiled to what the caller says and does, and when.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Problem;
-use super::spec::{Condition, Scenario};
-use super::tags::{Piece, pieces};
+use serde_json::Value;
+
+use super::function::Function;
+use super::{Problem, Rule};
+use crate::call::Abilities;
 
 /// What a caller plays.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Script {
     /// What the caller says first; none: the agent speaks first.
     pub opening: Option<Line>,
-    /// The follow-ups, in order.
+    /// The follow-ups of the first message, in order; then those that a rule leads to, in the file's order, each with its
+    /// own follow-ups behind it.
     pub lines: Vec<Line>,
     /// For the voice.
     pub language: String,
+    /// The REST calls that lines may make, their texts filled in from the test profile.
+    pub functions: Vec<Function>,
 }
 
 /// One turn of the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     /// The condition's id.
     pub condition: u32,
+    /// What leads to it.
+    pub trigger: Trigger,
     /// Speaks this long into the agent's speech instead of after it.
     pub interrupt_after: Option<Duration>,
     /// What it does.
     pub steps: Vec<Step>,
+    /// The tags in it that can only be heard.
+    pub voice_tags: Vec<&'static str>,
+}
+
+/// What leads to a line.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trigger {
+    /// The call's start.
+    Opening,
+    /// The agent's turn after this condition, whatever it says.
+    Follows(u32),
+    /// A turn of the agent that the rule is for, where nothing follows what was said last.
+    Reply(Rule),
 }
 
 /// One thing that a line does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Says this.
     Say {
-        /// The words.
+        /// The words; `{{function.name.key}}` stands for a value that only the call brings.
         text: String,
+        /// How.
+        delivery: Delivery,
+    },
+    /// Plays a recording instead of speech.
+    Clip {
+        /// Its id: `audio/ID.wav` beside the suite file.
+        id: String,
         /// To the end, whatever the agent says.
         ignore_interruptions: bool,
     },
@@ -45,23 +71,109 @@ pub enum Step {
     Hold(Duration),
     /// Hangs up.
     EndCall,
+    /// Presses keys: 0–9, `*`, `#`.
+    Dtmf(String),
+    /// Makes a sound once.
+    Noise {
+        /// Its name.
+        sound: &'static str,
+        /// 0 to 1.
+        volume: f64,
+        /// At most this long.
+        time: Option<Duration>,
+    },
+    /// The beep after a voicemail's greeting.
+    Beep,
+    /// A background sound from here on, and its volume from 0 to 1; none: no longer.
+    Background(Option<(&'static str, f64)>),
+    /// From here on this percentage of the frames is lost.
+    PacketLoss(f64),
+    /// Sends data that is not heard.
+    Message(Value),
+    /// Makes this REST call, and waits for its answer.
+    Function(String),
+}
+
+/// How words are said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Delivery {
+    /// To the end, whatever the agent says.
+    pub ignore_interruptions: bool,
+    /// 1 is the voice's own pace.
+    pub speed: f64,
+    /// 1 is the voice's own level.
+    pub volume: f64,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { ignore_interruptions: false, speed: 1.0, volume: 1.0 }
+    }
 }
 
 impl Script {
-    /// Every text that has to be spoken, each once, in order.
+    /// All lines: the opening first, if there is one.
+    pub fn all_lines(&self) -> impl Iterator<Item = &Line> {
+        self.opening.iter().chain(&self.lines)
+    }
+
+    /// Every text that can be spoken before the call, each once, in order.
     #[must_use]
     pub fn texts(&self) -> Vec<&str> {
         let mut texts = Vec::new();
-        for line in self.opening.iter().chain(&self.lines) {
-            for step in &line.steps {
-                if let Step::Say { text, .. } = step
-                    && !texts.contains(&text.as_str())
-                {
-                    texts.push(text);
-                }
+        for step in self.all_lines().flat_map(|line| &line.steps) {
+            if let Step::Say { text, .. } = step
+                && placeholders(text).is_empty()
+                && !texts.contains(&text.as_str())
+            {
+                texts.push(text);
             }
         }
         texts
+    }
+
+    /// What the other side must be able to do.
+    #[must_use]
+    pub fn needs(&self) -> Abilities {
+        let steps = || self.all_lines().flat_map(|line| &line.steps);
+        Abilities {
+            dtmf: steps().any(|step| matches!(step, Step::Dtmf(_))),
+            data: steps().any(|step| matches!(step, Step::Message(_))),
+            transcripts: self.all_lines().any(|line| matches!(line.trigger, Trigger::Reply(_))),
+            ..Abilities::NONE
+        }
+    }
+
+    /// What of the script an agent with these abilities cannot be played, over the wire of this name.
+    #[must_use]
+    pub fn misfits(&self, scenario: &str, wire: &str, can: Abilities) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for line in self.all_lines() {
+            let mut say = |problem: String| {
+                let (scenario, condition) = (Some(scenario.to_owned()), Some(i64::from(line.condition)));
+                problems.push(Problem { scenario, condition, problem });
+            };
+            if can.text_only {
+                for tag in &line.voice_tags {
+                    say(format!("tag <{tag}> is for a voice: it cannot be played as text, over {wire}"));
+                }
+            } else if line.steps.iter().any(|step| matches!(step, Step::Dtmf(_))) && !can.dtmf {
+                say(format!("tag <dtmf>: {wire} carries no keypad digits"));
+            }
+            if line.steps.iter().any(|step| matches!(step, Step::Message(_))) && !can.data {
+                say(format!("tag <client_message>: {wire} carries no data beside the conversation"));
+            }
+            if let Trigger::Reply(rule) = &line.trigger
+                && !can.transcripts
+                && !can.text_only
+            {
+                let rule = rule.as_str();
+                say(format!(
+                    "the rule {rule:?} needs the agent's words, and {wire} carries no transcripts; it can be played as text"
+                ));
+            }
+        }
+        problems
     }
 }
 
@@ -69,197 +181,38 @@ impl Line {
     /// The line's words, for the log.
     #[must_use]
     pub fn words(&self) -> String {
-        let word = |step: &Step| match step {
-            Step::Say { text, .. } => text.clone(),
-            Step::Silence(time) => format!("[silence {} s]", time.as_secs_f64()),
-            Step::Hold(time) => format!("[hold {} s]", time.as_secs_f64()),
-            Step::EndCall => "[hangs up]".to_owned(),
-        };
-        self.steps.iter().map(word).collect::<Vec<_>>().join(" ")
+        self.steps.iter().map(Step::words).filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// It hangs up.
+    #[must_use]
+    pub fn ends_call(&self) -> bool {
+        self.steps.contains(&Step::EndCall)
     }
 }
 
-impl Scenario {
-    /// Compiles the scenario.
-    ///
-    /// # Errors
-    /// All that a scripted caller cannot play: other scenario types, conditions and actions that a language model would
-    /// have to judge or make up, tags that are wrong or not played yet, variables that no test profile has.
-    pub fn script(&self) -> Result<Script, Vec<Problem>> {
-        let mut compiler = Compiler { scenario: self, problems: Vec::new() };
-        let script = compiler.script();
-        match script {
-            Some(script) if compiler.problems.is_empty() => Ok(script),
-            _ => Err(compiler.problems),
+impl Step {
+    fn words(&self) -> String {
+        match self {
+            Self::Say { text, .. } => text.clone(),
+            Self::Clip { id, .. } => format!("[plays {id}]"),
+            Self::Silence(time) => format!("[silence {} s]", time.as_secs_f64()),
+            Self::Hold(time) => format!("[hold {} s]", time.as_secs_f64()),
+            Self::EndCall => "[hangs up]".to_owned(),
+            Self::Dtmf(digits) => format!("[presses {digits}]"),
+            Self::Noise { sound, .. } => format!("[noise: {sound}]"),
+            Self::Beep => "[beep]".to_owned(),
+            Self::Background(Some((sound, _))) => format!("[background: {sound}]"),
+            Self::Background(None) => String::new(),
+            Self::PacketLoss(percent) => format!("[{percent} % packet loss]"),
+            Self::Message(_) => "[client message]".to_owned(),
+            Self::Function(name) => format!("[function {name}]"),
         }
     }
 }
 
-struct Compiler<'a> {
-    scenario: &'a Scenario,
-    problems: Vec<Problem>,
-}
-
-impl Compiler<'_> {
-    fn say(&mut self, condition: Option<i64>, problem: impl Into<String>) {
-        let scenario = Some(self.scenario.name.clone());
-        self.problems.push(Problem { scenario, condition, problem: problem.into() });
-    }
-
-    fn script(&mut self) -> Option<Script> {
-        if self.scenario.kind != "conditional_actions" {
-            let kind = &self.scenario.kind;
-            self.say(None, format!("a scenario of type {kind:?} needs a language model; only conditional_actions are played here"));
-            return None;
-        }
-        let mut lines = Vec::new();
-        let mut opening = None;
-        for condition in self.chain() {
-            let Some(line) = self.line(&condition) else { continue };
-            if condition.id > 0 {
-                lines.push(line);
-            } else if !line.steps.is_empty() {
-                opening = Some(line);
-            }
-        }
-        if opening.is_none() && lines.is_empty() {
-            self.say(None, "there is nothing to say: neither a first message nor a follow-up");
-        }
-        for (at, line) in lines.iter().enumerate() {
-            if line.steps.contains(&Step::EndCall) && at + 1 < lines.len() {
-                let condition = Some(i64::from(lines[at + 1].condition));
-                self.say(condition, format!("is never reached: condition {} hangs up", line.condition));
-            }
-        }
-        Some(Script { opening, lines, language: self.scenario.language.clone().unwrap_or_default() })
-    }
-
-    /// The first message and its follow-ups, one after the other. Everything else is told of.
-    fn chain(&mut self) -> Vec<Condition> {
-        let conditions = &self.scenario.conditions;
-        let mut chain: Vec<Condition> = conditions.iter().filter(|condition| condition.id == 0).take(1).cloned().collect();
-        if chain.is_empty() {
-            self.say(Some(0), "the first message (id 0, condition FIRST_MESSAGE) is missing");
-        }
-        while let Some(last) = chain.last() {
-            let follows = |condition: &&Condition| condition.follow_up && condition.condition.trim().parse() == Ok(last.id);
-            let mut next = conditions.iter().filter(follows);
-            let Some(first) = next.next() else { break };
-            if let Some(second) = next.next() {
-                let problem = format!("conditions {} and {} both follow {}: a script has one way on", first.id, second.id, last.id);
-                self.say(Some(second.id), problem);
-            }
-            if chain.iter().any(|condition| condition.id == first.id) {
-                self.say(Some(first.id), "follows itself");
-                break;
-            }
-            chain.push(first.clone());
-        }
-        for condition in conditions {
-            if condition.id != 0 && !condition.follow_up {
-                let sentence = &condition.condition;
-                let problem = format!("a \"standard\" condition ({sentence:?}) is judged by a language model; a script cannot");
-                self.say(Some(condition.id), problem);
-            } else if condition.id != 0 && !chain.iter().any(|reached| reached.id == condition.id) {
-                let problem = format!("follows {:?}, which leads to nothing", condition.condition);
-                self.say(Some(condition.id), problem);
-            }
-        }
-        chain
-    }
-
-    fn line(&mut self, condition: &Condition) -> Option<Line> {
-        let id = condition.id;
-        if !condition.fixed_message {
-            self.say(Some(id), "\"fixed_message\": false asks a language model for the words; a script needs them as they are");
-            return None;
-        }
-        let pieces = match pieces(&condition.action) {
-            Ok(pieces) => pieces,
-            Err(problems) => {
-                for problem in problems {
-                    self.say(Some(id), problem.to_string());
-                }
-                return None;
-            }
-        };
-        let mut line = Line { condition: id as u32, interrupt_after: None, steps: Vec::new() };
-        for (at, piece) in pieces.into_iter().enumerate() {
-            if line.steps.last() == Some(&Step::EndCall) {
-                self.say(Some(id), "nothing may follow <endcall/>");
-                return None;
-            }
-            match piece {
-                Piece::Interruption(time) if at == 0 && condition.follow_up => line.interrupt_after = Some(time),
-                Piece::Interruption(_) => {
-                    self.say(Some(id), "tag <interruption>: only at the beginning of an action_followup");
-                }
-                other => self.steps(id, other, false, &mut line.steps),
-            }
-        }
-        if line.interrupt_after.is_some() && line.steps.is_empty() {
-            self.say(Some(id), "tag <interruption>: what is said over the agent is missing");
-        }
-        Some(line)
-    }
-
-    fn steps(&mut self, id: i64, piece: Piece, ignore_interruptions: bool, steps: &mut Vec<Step>) {
-        match piece {
-            Piece::Text(text) => {
-                let text = self.fill_in(id, &text);
-                if !text.trim().is_empty() {
-                    steps.push(Step::Say { text, ignore_interruptions });
-                }
-            }
-            Piece::Silence(time) if ignore_interruptions => steps.push(Step::Hold(time)),
-            Piece::Silence(time) => steps.push(Step::Silence(time)),
-            Piece::Hold(time) => steps.push(Step::Hold(time)),
-            Piece::EndCall => steps.push(Step::EndCall),
-            Piece::IgnoreInterruptions(inner) => {
-                for piece in inner {
-                    self.steps(id, piece, true, steps);
-                }
-            }
-            Piece::Interruption(_) => self.say(Some(id), "tag <interruption>: only at the beginning of an action_followup"),
-        }
-    }
-
-    /// Puts the test profile's values where `{{test_profile.key}}` stands.
-    fn fill_in(&mut self, id: i64, text: &str) -> String {
-        let mut filled = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("{{") {
-            filled.push_str(before);
-            let Some((name, behind)) = after.split_once("}}") else {
-                self.say(Some(id), format!("{{{{{after}: the closing }}}} is missing"));
-                return filled;
-            };
-            match self.variable(name.trim()) {
-                Ok(value) => filled.push_str(&value),
-                Err(problem) => self.say(Some(id), problem),
-            }
-            rest = behind;
-        }
-        filled.push_str(rest);
-        filled
-    }
-
-    fn variable(&self, name: &str) -> Result<String, String> {
-        if name.starts_with("function.") {
-            return Err(format!("{{{{{name}}}}}: functions are known, but not played yet"));
-        }
-        let Some(key) = name.strip_prefix("test_profile.") else {
-            return Err(format!("{{{{{name}}}}} is no variable: use {{{{test_profile.key}}}}"));
-        };
-        let (caller, agent): (&BTreeMap<_, _>, &BTreeMap<_, _>) = (&self.scenario.caller_variables, &self.scenario.agent_variables);
-        if let Some(value) = caller.get(key).or_else(|| agent.get(key)) {
-            return Ok(value.clone());
-        }
-        let known = caller.keys().chain(agent.keys());
-        let nearest = known.max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-        Err(match nearest {
-            Some(nearest) => format!("the test profile has no {key:?}; the nearest is {nearest:?}"),
-            None => format!("the scenario has no test profile to take {key:?} from"),
-        })
-    }
+/// The `{{function.name.key}}` in a text, as name and key.
+pub(crate) fn placeholders(text: &str) -> Vec<(&str, &str)> {
+    let inside = text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}"));
+    inside.filter_map(|(name, _)| name.trim().strip_prefix("function.")?.split_once('.')).collect()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::Problem;
+use super::function::Function;
 
 const SUITE_KEYS: &[&str] = &["version", "scenarios", "suite", "defaults", "$schema"];
 const SCENARIO_KEYS: &[&str] = &[
@@ -53,6 +54,10 @@ pub struct Scenario {
     pub kind: String,
     /// The conditions of a `conditional_actions` scenario.
     pub conditions: Vec<Condition>,
+    /// The REST calls that it declares.
+    pub functions: Vec<Function>,
+    /// The personality that it names.
+    pub personality: Option<PersonalityKey>,
     /// The language, for the voice.
     pub language: Option<String>,
     /// What is to come out of it, for a judge.
@@ -67,6 +72,15 @@ pub struct Scenario {
     pub agent_variables: BTreeMap<String, String>,
     /// What the caller alone knows.
     pub caller_variables: BTreeMap<String, String>,
+}
+
+/// How a scenario names its personality.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PersonalityKey {
+    /// By its id.
+    Id(u64),
+    /// By the name of one that the scenario describes itself.
+    Name(String),
 }
 
 /// A condition and what it makes the caller do.
@@ -171,11 +185,14 @@ impl Checker {
         }
         let language = field("language").and_then(Value::as_str).map(str::to_owned);
         let mut conditions = Vec::new();
+        let mut functions = Vec::new();
         if kind == "conditional_actions" {
             if language.is_none() {
                 self.say("\"language\" is required");
             }
-            conditions = self.conditions(object.get("conditional_actions"));
+            let actions = object.get("conditional_actions");
+            conditions = self.conditions(actions);
+            functions = self.functions(actions.and_then(|actions| actions.get("functions")));
         }
         let mut number_of = |key: &str| match field(key) {
             None => None,
@@ -192,6 +209,14 @@ impl Checker {
         let (agent_variables, caller_variables) = self.profile(field("test_profile"));
         let text = |key: &str| field(key).and_then(Value::as_str).map(str::to_owned);
         let (key, expected_outcome) = (text("key"), text("expected_outcome"));
+        let personality = match field("personality") {
+            None => None,
+            Some(Value::Number(id)) => id.as_u64().map(PersonalityKey::Id),
+            Some(described) => described.get("name").and_then(Value::as_str).map(|name| PersonalityKey::Name(name.to_owned())),
+        };
+        if field("personality").is_some() && personality.is_none() {
+            self.say("\"personality\" must be an id, or a description with a \"name\"");
+        }
         let tags = field("tags").and_then(Value::as_array).into_iter().flatten();
         let tags = tags.filter_map(Value::as_str).map(str::to_owned).collect();
         Some(Scenario {
@@ -200,6 +225,8 @@ impl Checker {
             key,
             kind,
             conditions,
+            functions,
+            personality,
             language,
             expected_outcome,
             max_duration,
@@ -215,7 +242,7 @@ impl Checker {
             self.say("\"conditional_actions\" must be {\"role\": …, \"conditions\": […]}");
             return Vec::new();
         };
-        self.known_keys(object, &["role", "conditions"], "conditional_actions.");
+        self.known_keys(object, &["role", "conditions", "functions"], "conditional_actions.");
         let Some(list) = object.get("conditions").and_then(Value::as_array).filter(|list| !list.is_empty()) else {
             self.say("\"conditional_actions.conditions\" must be a list with at least the first message");
             return Vec::new();
@@ -227,6 +254,25 @@ impl Checker {
             }
         }
         conditions
+    }
+
+    fn functions(&mut self, json: Option<&Value>) -> Vec<Function> {
+        let Some(json) = json.filter(|json| !json.is_null()) else { return Vec::new() };
+        let Some(list) = json.as_array() else {
+            self.say("\"conditional_actions.functions\" must be a list");
+            return Vec::new();
+        };
+        let mut functions: Vec<Function> = Vec::new();
+        for entry in list {
+            match Function::parse(entry) {
+                Ok(function) if functions.iter().any(|other| other.name == function.name) => {
+                    self.say(format!("the function {:?} is declared twice", function.name));
+                }
+                Ok(function) => functions.push(function),
+                Err(problem) => self.say(format!("conditional_actions.functions: {problem}")),
+            }
+        }
+        functions
     }
 
     fn condition(&mut self, json: &Value) -> Option<Condition> {

@@ -1,41 +1,57 @@
 //! The tags in an action's text.
+//!
+//! Names, limits and places are those of Cekura's page on structured tests. Where its editions differ, the wider one is read.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How the tags of the format stand to this caller.
-const KNOWN: [(&str, Support); 19] = [
-    ("silence", Support::Played),
-    ("hold", Support::Played),
-    ("endcall", Support::Played),
-    ("interruption", Support::Played),
-    ("ignore_interruptions", Support::Played),
-    ("dtmf", Support::NotYet),
-    ("ivr", Support::NotYet),
-    ("voicemail", Support::NotYet),
-    ("audio", Support::NotYet),
-    ("noise", Support::NotYet),
-    ("background_noise", Support::NotYet),
-    ("network_simulation", Support::NotYet),
-    ("volume", Support::NotYet),
-    ("speed", Support::NotYet),
-    ("spell", Support::NotYet),
-    ("voice", Support::NotYet),
-    ("client_message", Support::NotYet),
-    ("send_sms", Support::NotYet),
-    ("function", Support::NotYet),
+use super::markup::{Tag, problem_at, tag_at};
+use crate::caller::effects::{BEDS, SHOTS};
+
+/// Every tag of the format, and how it is played.
+const KNOWN: [(&str, Form); 19] = [
+    ("silence", Form::Empty),
+    ("hold", Form::Empty),
+    ("endcall", Form::Empty),
+    ("interruption", Form::Empty),
+    ("ignore_interruptions", Form::Span),
+    ("dtmf", Form::Empty),
+    ("ivr", Form::Empty),
+    ("voicemail", Form::Empty),
+    ("audio", Form::Empty),
+    ("noise", Form::Empty),
+    ("background_noise", Form::Span),
+    ("network_simulation", Form::Empty),
+    ("volume", Form::Empty),
+    ("speed", Form::Empty),
+    ("spell", Form::Span),
+    ("client_message", Form::Empty),
+    ("function", Form::Empty),
+    ("voice", Form::Refused("cannot be played: another voice needs another speech command, and a caller has one (--tts)")),
+    ("send_sms", Form::Refused("cannot be played: there is no telephone network here that could carry an SMS")),
+];
+/// What may stand inside a span.
+const INSIDE: [(&str, &[&str]); 3] = [
+    ("ignore_interruptions", &["silence", "hold", "audio", "noise", "dtmf", "spell", "client_message"]),
+    ("background_noise", &["silence", "hold", "noise", "dtmf", "spell", "client_message"]),
+    ("spell", &[]),
 ];
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// How loud a background is where its tag does not say.
+const BACKGROUND_VOLUME: f64 = 0.3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Support {
-    Played,
-    NotYet,
+enum Form {
+    /// `<name …/>`
+    Empty,
+    /// `<name …>…</name>`
+    Span,
+    Refused(&'static str),
 }
 
-/// A piece of an action, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A piece of an action, in order. Texts in attributes still hold their `{{…}}`.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
     /// Words to say.
     Text(String),
@@ -49,6 +65,59 @@ pub enum Piece {
     IgnoreInterruptions(Vec<Piece>),
     /// `<endcall/>`
     EndCall,
+    /// `<dtmf digits="123#"/>`
+    Dtmf(String),
+    /// `<ivr text="…"/>`
+    Ivr(String),
+    /// `<voicemail text="…"/>`, or without a greeting.
+    Voicemail(Option<String>),
+    /// `<audio id="…"/>`
+    Audio(String),
+    /// `<noise sound="beep" volume="1" time="200"/>`
+    Noise {
+        /// Its name.
+        sound: &'static str,
+        /// 0 to 1.
+        volume: f64,
+        /// Cuts the sound after this time.
+        time: Option<Duration>,
+    },
+    /// `<background_noise sound="coffee-shop" volume="0.3">…</background_noise>`
+    BackgroundNoise {
+        /// Its name.
+        sound: &'static str,
+        /// 0 to 1.
+        volume: f64,
+        /// What is said over it.
+        inner: Vec<Piece>,
+    },
+    /// `<network_simulation packet_loss="5"/>`: percent.
+    PacketLoss(f64),
+    /// `<volume ratio="1.5"/>`: for `text` alone, or from here to the action's end.
+    Volume {
+        /// 0 to 2.
+        ratio: f64,
+        /// These words only.
+        text: Option<String>,
+    },
+    /// `<speed ratio="1.2"/>`: for `text` alone, or from here to the action's end.
+    Speed {
+        /// 0.1 to 2.
+        ratio: f64,
+        /// These words only.
+        text: Option<String>,
+    },
+    /// `<spell>ABC123</spell>`
+    Spell(String),
+    /// `<client_message t="type" d='{"json":1}'/>`
+    ClientMessage {
+        /// Its type.
+        kind: String,
+        /// Its data: JSON.
+        data: Option<String>,
+    },
+    /// `<function name="x"/>`
+    Function(String),
 }
 
 /// A tag that cannot be played, or is wrong.
@@ -75,6 +144,19 @@ impl fmt::Display for TagProblem {
 pub fn pieces(action: &str) -> Result<Vec<Piece>, Vec<TagProblem>> {
     let mut reader = Reader { action, at: 0, problems: Vec::new() };
     let pieces = reader.read(None);
+    if reader.problems.is_empty() && pieces.len() > 1 {
+        let whole = |piece: &Piece| matches!(piece, Piece::Ivr(_) | Piece::Voicemail(_));
+        if let Some(piece) = pieces.iter().find(|piece| whole(piece)) {
+            let name = if matches!(piece, Piece::Ivr(_)) { "<ivr>" } else { "<voicemail>" };
+            let at = action.find(&name[..name.len() - 1]).unwrap_or(0);
+            reader.problems.push(problem_at(
+                action,
+                at,
+                name,
+                "must be the whole action: put what follows it into an action_followup",
+            ));
+        }
+    }
     if reader.problems.is_empty() { Ok(pieces) } else { Err(reader.problems) }
 }
 
@@ -84,22 +166,11 @@ struct Reader<'a> {
     problems: Vec<TagProblem>,
 }
 
-/// A tag as it stands in the text.
-struct Tag<'a> {
-    whole: &'a str,
-    start: usize,
-    name: &'a str,
-    attributes: Vec<(&'a str, &'a str)>,
-    closing: bool,
-    empty: bool,
-}
-
 impl<'a> Reader<'a> {
     /// Reads to the end, or to the closing tag of `span`.
-    fn read(&mut self, span: Option<&str>) -> Vec<Piece> {
+    fn read(&mut self, span: Option<&Tag<'a>>) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut text = String::new();
-        let opened = self.at;
         while self.at < self.action.len() {
             let rest = &self.action[self.at..];
             let Some(tag) = self.tag() else {
@@ -110,116 +181,221 @@ impl<'a> Reader<'a> {
             };
             push_text(&mut pieces, &mut text);
             if tag.closing {
-                if span == Some(tag.name) {
+                if span.is_some_and(|span| span.name == tag.name) {
                     return pieces;
                 }
                 self.problem(&tag, "closes what was not opened");
-            } else {
-                self.take(&tag, span, &mut pieces);
+            } else if self.fits(&tag, span) {
+                pieces.extend(self.piece(&tag));
             }
         }
         push_text(&mut pieces, &mut text);
-        if let Some(name) = span {
-            let tag = format!("<{name}>");
-            self.problems.push(TagProblem { tag, at: self.character(opened), problem: "is not closed".to_owned() });
+        if let Some(span) = span {
+            self.problem(span, "is not closed");
         }
         pieces
     }
 
-    fn take(&mut self, tag: &Tag<'a>, span: Option<&str>, pieces: &mut Vec<Piece>) {
-        let known = KNOWN.iter().find(|(name, _)| *name == tag.name);
-        match known.map(|(_, support)| *support) {
-            Some(Support::Played) => {}
-            Some(Support::NotYet) => return self.problem(tag, "is known, but not played yet"),
-            None => {
-                let known = KNOWN.iter().map(|(name, _)| *name);
-                let nearest = known.max_by(|a, b| strsim::jaro(a, tag.name).total_cmp(&strsim::jaro(b, tag.name)));
-                let nearest = nearest.unwrap_or_default();
-                return self.problem(tag, &format!("is no tag of the format; the nearest one is <{nearest}>"));
-            }
+    /// Whether the tag is one that can be played, is written as it must be, and may stand here. What is wrong is told of.
+    fn fits(&mut self, tag: &Tag<'a>, span: Option<&Tag<'a>>) -> bool {
+        let Some((_, form)) = KNOWN.iter().find(|(name, _)| *name == tag.name) else {
+            let nearest = nearest(tag.name, KNOWN.iter().map(|(name, _)| *name));
+            self.problem(tag, &format!("is no tag of the format; the nearest one is <{nearest}>"));
+            return false;
+        };
+        let wrong = match form {
+            Form::Refused(why) => Some((*why).to_owned()),
+            Form::Empty if !tag.empty => Some("must end with />".to_owned()),
+            Form::Span if tag.empty => Some(format!("needs text: <{0}>…</{0}>", tag.name)),
+            _ => None,
+        };
+        let misplaced = span.and_then(|span| {
+            let (name, inside) = INSIDE.iter().find(|(name, _)| *name == span.name)?;
+            (!inside.contains(&tag.name)).then(|| format!("cannot stand inside <{name}>"))
+        });
+        let problem = wrong.or(misplaced);
+        if let Some(problem) = &problem {
+            self.problem(tag, problem);
         }
-        let inside = tag.name == "ignore_interruptions";
-        if inside == tag.empty {
-            let right = if inside { "needs text: <ignore_interruptions>…</ignore_interruptions>" } else { "must end with />" };
-            return self.problem(tag, right);
-        }
-        if span.is_some() && (inside || tag.name == "interruption" || tag.name == "endcall") {
-            return self.problem(tag, "cannot stand inside <ignore_interruptions>");
-        }
+        problem.is_none()
+    }
+
+    fn piece(&mut self, tag: &Tag<'a>) -> Option<Piece> {
         match tag.name {
+            "silence" => self.time(tag).map(Piece::Silence),
+            "hold" => self.time(tag).map(Piece::Hold),
+            "interruption" => self.time(tag).map(Piece::Interruption),
+            "endcall" => self.values(tag, &[], &[]).map(|_| Piece::EndCall),
             "ignore_interruptions" => {
-                if self.attributes(tag, &[]).is_some() {
-                    let inner = self.read(Some("ignore_interruptions"));
-                    pieces.push(Piece::IgnoreInterruptions(inner));
-                }
+                let right = self.values(tag, &[], &[]).is_some();
+                let inner = self.read(Some(tag));
+                right.then_some(Piece::IgnoreInterruptions(inner))
             }
-            "endcall" => pieces.extend(self.attributes(tag, &[]).map(|_| Piece::EndCall)),
-            "silence" => pieces.extend(self.time(tag).map(Piece::Silence)),
-            "hold" => pieces.extend(self.time(tag).map(Piece::Hold)),
-            _ => pieces.extend(self.time(tag).map(Piece::Interruption)),
+            "dtmf" => self.values(tag, &["digits"], &[]).map(|values| Piece::Dtmf(values.text(0))),
+            "ivr" => self.values(tag, &["text"], &[]).map(|values| Piece::Ivr(values.text(0))),
+            "voicemail" => self.values(tag, &[], &["text"]).map(|values| Piece::Voicemail(values.optional(0))),
+            "audio" => self.audio(tag),
+            "noise" => self.noise(tag),
+            "background_noise" => self.background(tag),
+            "network_simulation" => self.network(tag),
+            "volume" => self.ratio(tag, 0.0).map(|(ratio, text)| Piece::Volume { ratio, text }),
+            "speed" => self.ratio(tag, 0.1).map(|(ratio, text)| Piece::Speed { ratio, text }),
+            "spell" => self.spell(tag),
+            "client_message" => {
+                let values = self.values(tag, &["t"], &["d"])?;
+                Some(Piece::ClientMessage { kind: values.text(0), data: values.optional(1) })
+            }
+            _ => self.values(tag, &["name"], &[]).map(|values| Piece::Function(values.text(0))),
         }
+    }
+
+    fn audio(&mut self, tag: &Tag<'a>) -> Option<Piece> {
+        let id = self.values(tag, &["id"], &[])?.text(0);
+        // Cekura's page: letters, digits, _ and -, at most 64. The id is a file's name here, so nothing else may pass.
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if id.is_empty() || id.len() > 64 || !id.chars().all(plain) {
+            self.problem(tag, "the id is 1 to 64 letters, digits, _ and -: it plays audio/ID.wav beside the suite file");
+            return None;
+        }
+        Some(Piece::Audio(id))
+    }
+
+    fn noise(&mut self, tag: &Tag<'a>) -> Option<Piece> {
+        let values = self.values(tag, &["sound"], &["volume", "time"])?;
+        let sound = self.sound(tag, &values.text(0), SHOTS)?;
+        let volume = self.share(tag, values.optional(1).as_deref(), 1.0)?;
+        let time = match values.optional(2) {
+            None => None,
+            Some(time) => {
+                let milliseconds = time.trim().parse().ok().map(Duration::from_millis);
+                let Some(time) = milliseconds.or_else(|| parse_time(&time)) else {
+                    self.problem(tag, &format!("{time:?} is no time: write milliseconds, \"200\""));
+                    return None;
+                };
+                Some(time)
+            }
+        };
+        Some(Piece::Noise { sound, volume, time })
+    }
+
+    fn background(&mut self, tag: &Tag<'a>) -> Option<Piece> {
+        let values = self.values(tag, &["sound"], &["volume"]);
+        let inner = self.read(Some(tag));
+        let values = values?;
+        let sound = self.sound(tag, &values.text(0), BEDS)?;
+        let volume = self.share(tag, values.optional(1).as_deref(), BACKGROUND_VOLUME)?;
+        Some(Piece::BackgroundNoise { sound, volume, inner })
+    }
+
+    fn network(&mut self, tag: &Tag<'a>) -> Option<Piece> {
+        if tag.attributes.iter().any(|(name, _)| matches!(*name, "jitter" | "latency")) {
+            self.problem(tag, "jitter and latency are not played, only packet_loss is");
+            return None;
+        }
+        let values = self.values(tag, &["packet_loss"], &[])?;
+        let percent = self.number(tag, &values.text(0), 0.0, 100.0)?;
+        Some(Piece::PacketLoss(percent))
+    }
+
+    fn ratio(&mut self, tag: &Tag<'a>, least: f64) -> Option<(f64, Option<String>)> {
+        let values = self.values(tag, &["ratio"], &["text"])?;
+        let ratio = self.number(tag, &values.text(0), least, 2.0)?;
+        Some((ratio, values.optional(1)))
+    }
+
+    fn spell(&mut self, tag: &Tag<'a>) -> Option<Piece> {
+        let right = self.values(tag, &[], &[]).is_some();
+        let inner = self.read(Some(tag));
+        match &inner[..] {
+            [Piece::Text(text)] if right => Some(Piece::Spell(text.clone())),
+            _ if !right || !self.problems.is_empty() => None,
+            _ => {
+                self.problem(tag, "has nothing to spell");
+                None
+            }
+        }
+    }
+
+    fn sound(&mut self, tag: &Tag<'a>, wanted: &str, known: &'static [&'static str]) -> Option<&'static str> {
+        let found = known.iter().find(|name| **name == wanted);
+        if found.is_none() {
+            let nearest = nearest(wanted, known.iter().copied());
+            self.problem(tag, &format!("{wanted:?} is no sound that can be made here; the nearest one is {nearest:?}"));
+        }
+        found.copied()
+    }
+
+    fn share(&mut self, tag: &Tag<'a>, value: Option<&str>, default: f64) -> Option<f64> {
+        value.map_or(Some(default), |value| self.number(tag, value, 0.0, 1.0))
+    }
+
+    fn number(&mut self, tag: &Tag<'a>, value: &str, least: f64, most: f64) -> Option<f64> {
+        let number = value.trim().parse().ok().filter(|number: &f64| (least..=most).contains(number));
+        if number.is_none() {
+            self.problem(tag, &format!("{value:?} is no number from {least} to {most}"));
+        }
+        number
     }
 
     /// The tag that begins here, if one does.
     fn tag(&mut self) -> Option<Tag<'a>> {
-        let rest = &self.action[self.at..];
-        let inner = rest.strip_prefix('<')?;
-        if !inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') {
-            return None;
+        match tag_at(&self.action[self.at..], self.at) {
+            Ok(found) => {
+                let (tag, length) = found?;
+                self.at += length;
+                Some(tag)
+            }
+            Err(begin) => {
+                self.problems.push(problem_at(self.action, self.at, &begin, "the tag is not finished: > is missing"));
+                None
+            }
         }
-        let Some(end) = end_of_tag(rest) else {
-            let tag = rest.chars().take(20).collect();
-            let problem = "the tag is not finished: > is missing".to_owned();
-            self.problems.push(TagProblem { tag, at: self.character(self.at), problem });
-            return None;
-        };
-        let whole = &rest[..=end];
-        let body = whole[1..end].trim();
-        let closing = body.starts_with('/');
-        let empty = body.ends_with('/');
-        let body = body.trim_matches('/').trim();
-        let (name, attributes) = body.split_once(char::is_whitespace).unwrap_or((body, ""));
-        let start = self.at;
-        self.at += end + 1;
-        Some(Tag { whole, start, name, attributes: attributes_of(attributes), closing, empty })
     }
 
     fn time(&mut self, tag: &Tag<'a>) -> Option<Duration> {
-        let [time] = self.attributes(tag, &["time"])?[..] else { return None };
-        let parsed = parse_time(time).filter(|time| *time <= LONGEST_PAUSE);
+        let time = self.values(tag, &["time"], &[])?.text(0);
+        let parsed = parse_time(&time).filter(|time| *time <= LONGEST_PAUSE);
         if parsed.is_none() {
             self.problem(tag, &format!("{time:?} is no time: write \"2s\", \"1.5s\" or \"500ms\", an hour at most"));
         }
         parsed
     }
 
-    /// The values of just these attributes.
-    fn attributes(&mut self, tag: &Tag<'a>, wanted: &[&str]) -> Option<Vec<&'a str>> {
-        for (name, _) in &tag.attributes {
-            if !wanted.contains(name) {
-                self.problem(tag, &format!("has no attribute {name:?}"));
-                return None;
-            }
+    /// The values of these attributes, first the needed ones, then the optional ones; there may be no others.
+    fn values(&mut self, tag: &Tag<'a>, needed: &[&str], optional: &[&str]) -> Option<Values> {
+        if let Some((name, _)) = tag.attributes.iter().find(|(name, _)| !needed.contains(name) && !optional.contains(name)) {
+            self.problem(tag, &format!("has no attribute {name:?}"));
+            return None;
         }
-        let mut values = Vec::new();
-        for name in wanted {
-            let Some((_, value)) = tag.attributes.iter().find(|(given, _)| given == name) else {
-                self.problem(tag, &format!("needs the attribute {name}=\"…\""));
-                return None;
-            };
-            values.push(*value);
+        let value = |wanted: &&str| tag.attributes.iter().find(|(name, _)| name == wanted).map(|(_, value)| (*value).to_owned());
+        if let Some(name) = needed.iter().find(|name| value(name).is_none()) {
+            self.problem(tag, &format!("needs the attribute {name}=\"…\""));
+            return None;
         }
-        Some(values)
+        Some(Values(needed.iter().chain(optional).map(value).collect()))
     }
 
     fn problem(&mut self, tag: &Tag<'_>, problem: &str) {
-        let (tag, at) = (tag.whole.to_owned(), self.character(tag.start));
-        self.problems.push(TagProblem { tag, at, problem: problem.to_owned() });
+        self.problems.push(problem_at(self.action, tag.start, tag.whole, problem));
+    }
+}
+
+/// The values of a tag's attributes.
+struct Values(Vec<Option<String>>);
+
+impl Values {
+    fn text(&self, at: usize) -> String {
+        self.optional(at).unwrap_or_default()
     }
 
-    fn character(&self, byte: usize) -> usize {
-        self.action[..byte].chars().count() + 1
+    fn optional(&self, at: usize) -> Option<String> {
+        self.0.get(at).cloned().flatten()
     }
+}
+
+/// The known name that is most like `wanted`.
+fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    known.max_by(|a, b| strsim::jaro(a, wanted).total_cmp(&strsim::jaro(b, wanted))).unwrap_or_default()
 }
 
 fn push_text(pieces: &mut Vec<Piece>, text: &mut String) {
@@ -228,47 +404,6 @@ fn push_text(pieces: &mut Vec<Piece>, text: &mut String) {
         pieces.push(Piece::Text(words));
     }
     text.clear();
-}
-
-/// Where the tag's `>` stands; one inside quotes does not end it.
-fn end_of_tag(text: &str) -> Option<usize> {
-    let mut quote = None;
-    for (at, c) in text.char_indices() {
-        match (quote, c) {
-            (None, '>') => return Some(at),
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(open), c) if c == open => quote = None,
-            _ => {}
-        }
-    }
-    None
-}
-
-/// `name="value"` or `name='value'`; what is neither keeps its text as a name, so that it is told of.
-fn attributes_of(mut text: &str) -> Vec<(&str, &str)> {
-    let mut attributes = Vec::new();
-    loop {
-        text = text.trim_start();
-        if text.is_empty() {
-            return attributes;
-        }
-        let parts = text.split_once('=').and_then(|(name, rest)| {
-            let rest = rest.trim_start();
-            let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-            let (value, rest) = rest[1..].split_once(quote)?;
-            Some((name.trim(), value, rest))
-        });
-        match parts {
-            Some((name, value, rest)) => {
-                attributes.push((name, value));
-                text = rest;
-            }
-            None => {
-                attributes.push((text.trim(), ""));
-                return attributes;
-            }
-        }
-    }
 }
 
 fn parse_time(text: &str) -> Option<Duration> {

@@ -27,7 +27,8 @@ use super::Capability;
 use crate::audio::Rate;
 
 /// What CHIRP can do, for the table in the README.
-pub(super) const CAPABILITY: Capability = Capability {
+/// What the wire can do.
+pub(crate) const CAPABILITY: Capability = Capability {
     wire: "CHIRP",
     way_in: Some("`[doors.chirp]`, ws:// and wss://"),
     way_out: Some("`chirp://`, `chirps://`"),
