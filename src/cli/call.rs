@@ -9,7 +9,7 @@ use super::outcome::{Format, conclude, report_call};
 use super::progress::Progress;
 use super::settings::{ConfigArgs, Ready, SpeechArgs, agent, out_folder, prepare, seconds, shown, suite};
 use crate::audio::Rate;
-use crate::call::{CallControl, CallIds, LoggedEvent};
+use crate::call::{CallControl, CallIds, Leg, LoggedEvent};
 use crate::caller::Patience;
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info, unreachable_agent};
 use crate::error::{Exit, Failure};
@@ -62,6 +62,7 @@ pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
+    check_agent(&to)?;
     let out = out_folder(args.out.as_ref(), &config)?;
     let patience = Patience { silent_agent: seconds("--patience-s", args.patience_s)?, ..Patience::default() };
     let suite = suite(args.suite.as_deref())?;
@@ -100,6 +101,15 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     })
 }
 
+/// Refuses an agent that the scripted caller cannot talk to: it speaks.
+fn check_agent(to: &WayOut) -> Result<(), Failure> {
+    if to.is_text_only() {
+        let hint = "put a door in front of it with `trunkline serve`";
+        return Err(Failure::usage(format!("{to} takes text only, and the scripted caller speaks")).hint(hint));
+    }
+    Ok(())
+}
+
 /// Places one call after the other.
 struct Caller {
     to: WayOut,
@@ -110,6 +120,11 @@ struct Caller {
 }
 
 impl Caller {
+    /// The caller that plays the scenario to this agent.
+    fn caller_of(&self, ready: &Ready) -> Box<dyn Leg> {
+        Box::new(ready.script.caller(self.patience))
+    }
+
     async fn call(&self, ready: &Ready, progress: &Progress) -> FinishedCall {
         let scenario = &ready.scenario;
         let key = scenario.key.clone().unwrap_or_else(|| scenario.number.to_string());
@@ -131,7 +146,7 @@ impl Caller {
                 live.now(format!("{name}: {line}"));
             }
         };
-        let caller = Box::new(ready.script.caller(self.patience));
+        let caller = self.caller_of(ready);
         let recording = Recording::begin(Some(&self.out), &ids, party_info(&*caller), party_info(&*agent)).await;
         let conversation = Conversation { caller, agent, ids, began, recording };
         conversation.carry_out(ready.limits, self.control.clone(), Box::new(observer)).await
