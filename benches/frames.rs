@@ -110,7 +110,7 @@ fn bridging(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the recording");
     let frame = speech(Rate::HZ_16000);
     group.bench_function("16000 and 16000 Hz, recorded", |b| {
-        let side = || PartyInfo { rate: Rate::HZ_16000, via: "bench".to_owned() };
+        let side = || PartyInfo { rate: Some(Rate::HZ_16000), via: "bench".to_owned() };
         let info = CallInfo::new(CallIds::default(), side(), side());
         let mut outlet = Recorded(Recorder::begin(folder.path(), info).expect("a recording"), CallTime::ZERO);
         let mut bridge = Bridge::new(party(Rate::HZ_16000), party(Rate::HZ_16000));

@@ -5,9 +5,10 @@
 //! out = "trunkline-runs"                # recordings and reports
 //!
 //! [agent]                               # whom the doors connect to: the agent under test
-//! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND
+//! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND, chat://…, chats://…, chat-process:COMMAND, openai:URL
 //! rate = 16000                          # of a process, Hz
 //! credentials_file = "agent.secret"     # user:password
+//! chat_secret_file = "chat.secret"      # sent to chat:// as X-VOCERA-SECRET
 //!
 //! [doors.chirp]
 //! listen = "127.0.0.1:8765"
@@ -17,6 +18,16 @@
 //! max_calls = 64
 //! max_message = 1048576                 # bytes
 //! idle_s = 60                           # a caller that sends nothing for so long is closed
+//!
+//! [doors.chat]                          # Cekura's text WebSocket, in front of an agent of text only
+//! listen = "127.0.0.1:8766"
+//! certificate = "door.pem"              # with `key`
+//! key = "door.key"
+//! secret_file = "chat.secret"           # what the caller sends as X-VOCERA-SECRET; needed when `listen` is not loopback
+//! agent_speaks_first = true             # or false; where it is not said, either may
+//! max_calls = 64
+//! max_message = 1048576                 # bytes
+//! idle_s = 300                          # a session without a content message for so long is ended
 //!
 //! [sandbox]
 //! webhook_url = "http://127.0.0.1:9100/hook"
@@ -43,6 +54,7 @@ use serde::Deserialize;
 use crate::audio::Rate;
 use crate::sandbox::MetricThresholds;
 use crate::transport::WayOut;
+use crate::transport::chat::Secret;
 use crate::transport::chirp::Credentials;
 
 /// The file's name where none is given.
@@ -91,6 +103,8 @@ pub struct AgentConfig {
     pub rate: Option<Rate>,
     /// A file with `user:password`.
     pub credentials_file: Option<PathBuf>,
+    /// A file with the secret of a chat agent.
+    pub chat_secret_file: Option<PathBuf>,
 }
 
 /// `[doors]`
@@ -99,6 +113,8 @@ pub struct Doors {
     /// `[doors.chirp]`
     #[serde(default)]
     pub chirp: ChirpDoor,
+    /// `[doors.chat]`; none: no such table.
+    pub chat: Option<ChatDoorConfig>,
 }
 
 /// `[doors.chirp]`
@@ -120,8 +136,29 @@ pub struct ChirpDoor {
     pub idle_s: Option<u64>,
 }
 
+/// `[doors.chat]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ChatDoorConfig {
+    /// Address and port.
+    pub listen: Option<SocketAddr>,
+    /// A PEM file; with `key`.
+    pub certificate: Option<PathBuf>,
+    /// A PEM file; with `certificate`.
+    pub key: Option<PathBuf>,
+    /// A file with the secret that a caller must send.
+    pub secret_file: Option<PathBuf>,
+    /// The agent says the first word.
+    pub agent_speaks_first: Option<bool>,
+    /// Calls at the same time.
+    pub max_calls: Option<usize>,
+    /// The longest message, in bytes.
+    pub max_message: Option<usize>,
+    /// The longest time without a content message, in seconds.
+    pub idle_s: Option<u64>,
+}
+
 /// The keys of each table: a table is named by its path.
-const KEYS: [(&str, &[&str]); 6] = [
+const KEYS: [(&str, &[&str]); 7] = [
     ("", &["tts", "out", "agent", "doors", "sandbox"]),
     ("sandbox", &["webhook_url", "webhook_secret_file", "max_calls", "max_recorded_mb", "metrics"]),
     (
@@ -135,9 +172,10 @@ const KEYS: [(&str, &[&str]); 6] = [
             "max_infrastructure_issues",
         ],
     ),
-    ("agent", &["to", "rate", "credentials_file"]),
-    ("doors", &["chirp"]),
+    ("agent", &["to", "rate", "credentials_file", "chat_secret_file"]),
+    ("doors", &["chirp", "chat"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),
+    ("doors.chat", &["listen", "certificate", "key", "secret_file", "agent_speaks_first", "max_calls", "max_message", "idle_s"]),
 ];
 
 /// A configuration that cannot be used.
@@ -162,6 +200,12 @@ pub enum ConfigError {
     /// Credentials without a colon.
     #[error("{origin}: credentials are written user:password")]
     Credentials {
+        /// The file or the variable.
+        origin: String,
+    },
+    /// A secret with nothing in it.
+    #[error("{origin}: the secret is empty")]
+    EmptySecret {
         /// The file or the variable.
         origin: String,
     },
@@ -216,14 +260,27 @@ fn known_keys(place: &str, table: &toml::Table) -> Result<(), String> {
 /// # Errors
 /// [`ConfigError`] when the file cannot be read or the text has no colon.
 pub fn credentials(variable: &str, file: Option<&Path>) -> Result<Option<Credentials>, ConfigError> {
-    let (text, origin) = match (std::env::var(variable), file) {
-        (Ok(text), _) => (text, variable.to_owned()),
-        (Err(_), Some(path)) => {
-            let read = fs::read_to_string(path);
-            let text = read.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-            (text, path.display().to_string())
-        }
-        (Err(_), None) => return Ok(None),
-    };
+    let Some((text, origin)) = told(variable, file)? else { return Ok(None) };
     Credentials::parse(&text).map(Some).ok_or(ConfigError::Credentials { origin })
+}
+
+/// A secret from the environment variable `variable`, else from `file`.
+///
+/// # Errors
+/// [`ConfigError`] when the file cannot be read or there is nothing in it.
+pub fn secret(variable: &str, file: Option<&Path>) -> Result<Option<Secret>, ConfigError> {
+    let Some((text, origin)) = told(variable, file)? else { return Ok(None) };
+    Secret::new(&text).map(Some).ok_or(ConfigError::EmptySecret { origin })
+}
+
+/// The text of a variable, else of a file, and which of the two it is from.
+fn told(variable: &str, file: Option<&Path>) -> Result<Option<(String, String)>, ConfigError> {
+    match (std::env::var(variable), file) {
+        (Ok(text), _) => Ok(Some((text, variable.to_owned()))),
+        (Err(_), Some(path)) => {
+            let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            Ok(Some((text, path.display().to_string())))
+        }
+        (Err(_), None) => Ok(None),
+    }
 }

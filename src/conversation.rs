@@ -52,7 +52,7 @@ impl FinishedCall {
 /// What a recording must know of this leg.
 #[must_use]
 pub fn party_info(leg: &dyn Leg) -> PartyInfo {
-    PartyInfo { rate: leg.rate(), via: leg.via() }
+    PartyInfo { rate: (!leg.abilities().text_only).then(|| leg.rate()), via: leg.via() }
 }
 
 /// A call's folder and what writes into it; or why there is nothing that does.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! who calls                         trunkline                                the agent under test
-//! Cekura ───────────┐                                            ┌── CHIRP WebSocket
-//! sandbox (a local  ├─ door ─ Leg ─►  Call  ─► Leg ─ dial ───────┤
-//!   Cekura stand-in)│            one task, one clock             └── a child process
+//! Cekura ───────────┐                                            ┌── CHIRP or chat WebSocket
+//! sandbox (a local  ├─ door ─ Leg ─►  Call  ─► Leg ─ dial ───────┼── a child process
+//!   Cekura stand-in)│            one task, one clock             └── OpenAI-compatible HTTP
 //! scripted caller ──┘             │      │
 //!                              record  events ──► measure ──► report (JSON, JUnit, table), ledger (SQLite)
 //! ```
@@ -16,7 +16,7 @@
 //! |---|---|
 //! | [`audio`] | pure: rates, resampling, speech detection, WAV |
 //! | [`call`] | legs, the bridge between two of them, playout, clocks, events |
-//! | [`transport`] | one folder a wire: CHIRP, child processes |
+//! | [`transport`] | one folder a wire: CHIRP, chat, child processes |
 //! | [`caller`] | the scripted caller: test suites, speech, turn taking |
 //! | [`agent`] | small voice agents for demos and tests |
 //! | [`record`] | a call's folder: tracks, stereo, events, crash safety, repair |
@@ -38,6 +38,7 @@ pub mod cli;
 pub mod config;
 pub mod conversation;
 pub mod error;
+mod http;
 pub mod ledger;
 pub mod measure;
 pub mod record;

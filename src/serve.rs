@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -10,8 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::call::{CallControl, CallEnd, CallIds, EndReason, Leg, LegEvent, Limits, LoggedEvent, Side};
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info, unreachable_agent};
-use crate::transport::chirp::{Arrival, Door};
-use crate::transport::{ConnectError, ConnectOptions, WayOut};
+use crate::transport::{Arrival, Arrivals, ConnectError, ConnectOptions, WayOut, wait_for};
 
 /// Whom to connect the calls to, and where to record them.
 #[derive(Debug, Clone)]
@@ -37,8 +37,13 @@ pub enum Happening {
     Over(Box<FinishedCall>),
 }
 
-/// Takes calls from `door` until `stop` is done; then those that go on are ended and waited for.
-pub async fn serve(mut door: Door, desk: Desk, happenings: mpsc::UnboundedSender<Happening>, stop: impl Future<Output = ()>) {
+/// Takes the calls that come in through `doors` until `stop` is done; then those that go on are ended and waited for.
+pub async fn serve(
+    mut doors: Vec<Arrivals>,
+    desk: Desk,
+    happenings: mpsc::UnboundedSender<Happening>,
+    stop: impl Future<Output = ()>,
+) {
     let desk = Arc::new(desk);
     let control = CallControl::default();
     let mut calls = JoinSet::new();
@@ -46,28 +51,35 @@ pub async fn serve(mut door: Door, desk: Desk, happenings: mpsc::UnboundedSender
     loop {
         tokio::select! {
             () = &mut stop => break,
-            arrival = door.next() => {
+            arrival = next(&mut doors) => {
                 calls.spawn(take(arrival, Arc::clone(&desk), happenings.clone(), control.clone()));
             }
             Some(_) = calls.join_next() => {}
         }
     }
-    drop(door);
+    drop(doors);
     control.cancel();
     while calls.join_next().await.is_some() {}
 }
 
+/// The next call at any of the doors.
+async fn next(doors: &mut [Arrivals]) -> Arrival {
+    std::future::poll_fn(|cx| doors.iter_mut().map(|door| door.poll_next(cx)).find(Poll::is_ready).unwrap_or(Poll::Pending)).await
+}
+
 /// Carries out one call from the door.
 async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSender<Happening>, control: CallControl) {
-    let Arrival { mut leg, run_id, result_id, scenario_id, peer } = arrival;
+    let Arrival { mut leg, run_id, result_id, scenario_id, peer, agent_speaks_first } = arrival;
     let ids = CallIds { call_id: new_call_id(), run_id, result_id, scenario_id, scenario: None };
     tracing::info!(call = ids.call_id, %peer, "a call comes in");
     let began = Utc::now();
     // Nobody may be left to hear what happens: then nobody misses it.
     drop(happenings.send(Happening::Began(ids.clone())));
-    let caller = party_info(&leg);
-    let ready = leg.wait_for(async {
-        let agent = desk.agent.connect(&desk.connect, &ids).await?;
+    let caller = party_info(&*leg);
+    let ready = wait_for(&mut *leg, async {
+        let mut connect = desk.connect.clone();
+        connect.agent_speaks_first = agent_speaks_first.unwrap_or(connect.agent_speaks_first);
+        let agent = desk.agent.connect(&connect, &ids).await?;
         let recording = Recording::begin(desk.out.as_deref(), &ids, caller, party_info(&*agent)).await;
         Ok::<_, ConnectError>((agent, recording))
     });
@@ -76,20 +88,21 @@ async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSend
         Ok(Ok((agent, recording))) => {
             let (sender, told) = (happenings.clone(), ids.clone());
             let observe = move |event: &LoggedEvent| drop(sender.send(Happening::Event(told.clone(), event.clone())));
-            let conversation = Conversation { caller: Box::new(leg), agent, ids: ids.clone(), began, recording };
+            let conversation = Conversation { caller: leg, agent, ids: ids.clone(), began, recording };
             conversation.carry_out(desk.limits, control, Box::new(observe)).await
         }
         Ok(Err(error)) => {
             leg.fail("the agent cannot be reached");
-            close(&mut leg).await;
+            close(&mut *leg).await;
             unreachable_agent(ids.clone(), began, &error)
         }
         Err(left) => {
-            let reason = match left {
-                LegEvent::Hangup { reason, .. } => reason,
-                _ => EndReason::ConnectionLost,
+            const LEFT: &str = "the caller left before the agent answered";
+            let (reason, detail) = match left {
+                LegEvent::Hangup { reason, detail } if !detail.is_empty() => (reason, format!("{LEFT}: {detail}")),
+                LegEvent::Hangup { reason, .. } => (reason, LEFT.to_owned()),
+                _ => (EndReason::ConnectionLost, LEFT.to_owned()),
             };
-            let detail = "the caller left before the agent answered".to_owned();
             let end = CallEnd { by: Some(Side::Caller), reason, detail };
             FinishedCall::unrecorded(ids.clone(), began, end, None)
         }

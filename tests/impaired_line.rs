@@ -217,8 +217,8 @@ async fn holds(line: Line, agent_rate: Rate, seed: u64) -> usize {
         assert!(line.stall_ms > 100 || stop - start == text.len(), "seed {seed}: jitter tears nothing apart");
     }
     assert_eq!(
-        info.caller.samples * u64::from(agent_rate.hz()) / 16_000,
-        info.agent.samples,
+        info.caller.as_ref().unwrap().samples * u64::from(agent_rate.hz()) / 16_000,
+        info.agent.as_ref().unwrap().samples,
         "seed {seed}: both tracks end together"
     );
     let stereo = hound::WavReader::open(call.join("stereo.wav")).unwrap();

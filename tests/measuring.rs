@@ -53,7 +53,7 @@ struct Made {
 impl Made {
     fn new(caller: Rate, agent: Rate) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let party = |rate| PartyInfo { rate, via: "a test".to_owned() };
+        let party = |rate| PartyInfo { rate: Some(rate), via: "a test".to_owned() };
         let ids = CallIds { call_id: "made".to_owned(), ..CallIds::default() };
         let info = CallInfo::new(ids, party(caller), party(agent));
         Self { recorder: Recorder::begin(folder.path(), info).unwrap(), folder, interrupting: false }

@@ -16,7 +16,7 @@ use trunkline::call::{CallEnd, CallIds, CallTime, EndReason, Event, LoggedEvent,
 use trunkline::record::{CallInfo, PartyInfo, Recorder, repair_file, repair_folder};
 
 fn info(caller: Rate, agent: Rate) -> CallInfo {
-    let party = |rate| PartyInfo { rate, via: "a test".to_owned() };
+    let party = |rate| PartyInfo { rate: Some(rate), via: "a test".to_owned() };
     CallInfo::new(CallIds { call_id: "test".to_owned(), ..CallIds::default() }, party(caller), party(agent))
 }
 
@@ -173,12 +173,13 @@ async fn a_track_that_outgrows_a_part_goes_on_in_the_next_one() {
         recorder.audio(ms(frame as u64 * 20), Side::Caller, at, samples);
     }
     let told = recorder.finish(ms(1000), hung_up()).await.unwrap();
-    let parts: Vec<_> = told.caller.parts.iter().map(|part| (part.file.as_str(), part.first_sample, part.samples)).collect();
+    let parts: Vec<_> =
+        told.caller.as_ref().unwrap().parts.iter().map(|part| (part.file.as_str(), part.first_sample, part.samples)).collect();
     assert_eq!(
         parts,
         [("caller.wav", 0, 5000), ("caller.2.wav", 5000, 5000), ("caller.3.wav", 10_000, 5000), ("caller.4.wav", 15_000, 1000)]
     );
-    let together: Vec<i16> = told.caller.parts.iter().flat_map(|part| wav(&call.join(&part.file))).collect();
+    let together: Vec<i16> = told.caller.as_ref().unwrap().parts.iter().flat_map(|part| wav(&call.join(&part.file))).collect();
     assert_eq!(together, truth);
     let listed: CallInfo = serde_json::from_slice(&fs::read(call.join("call.json")).unwrap()).unwrap();
     assert_eq!(listed, told);

@@ -35,6 +35,8 @@ pub struct Bridge {
     end: Option<CallEnd>,
     /// A script is being played and has not come to its end.
     script_open: bool,
+    /// One of the two has text only: no audio passes, and no clock ticks.
+    chat: bool,
     frame: Vec<i16>,
     converted: Vec<i16>,
 }
@@ -104,9 +106,12 @@ impl Bridge {
     /// A bridge between a caller and an agent.
     #[must_use]
     pub fn new(caller: Party, agent: Party) -> Self {
+        let chat = caller.abilities.text_only || agent.abilities.text_only;
+        // What never speaks needs no playout of its own rate.
+        let agent = if chat { Party { rate: caller.rate, ..agent } } else { agent };
         let directions = [Direction::new(Side::Caller, caller, agent), Direction::new(Side::Agent, agent, caller)];
         let script_open = caller.abilities.scripted || agent.abilities.scripted;
-        Self { directions, leaving: None, end: None, script_open, frame: Vec::new(), converted: Vec::new() }
+        Self { directions, leaving: None, end: None, script_open, chat, frame: Vec::new(), converted: Vec::new() }
     }
 
     /// How the call ended; none while it goes on.
@@ -118,12 +123,14 @@ impl Bridge {
     /// When [`Self::tick`] is due next, if nothing comes before.
     #[must_use]
     pub fn next_wake(&self) -> Option<CallTime> {
-        self.directions.iter().filter_map(Direction::next_wake).min()
+        self.directions.iter().filter(|_| !self.chat).filter_map(Direction::next_wake).min()
     }
 
     /// Takes an event of the leg of `side`.
     pub fn event(&mut self, now: CallTime, side: Side, event: LegEvent, out: &mut impl Outlet) {
         match event {
+            LegEvent::Audio(_) | LegEvent::Paused(_) if self.chat => {}
+            LegEvent::SpeechStarted(_) | LegEvent::SpeechStopped(_) if self.chat => {}
             LegEvent::Audio(samples) => self.audio(now, side, &samples, out),
             LegEvent::SpeechStarted(mark) => self.speech_started(now, side, mark, out),
             LegEvent::SpeechStopped(mark) => self.direction(side).expect_mark(mark, false),
@@ -183,8 +190,8 @@ impl Bridge {
 
     /// Lets go what is due at `now`.
     pub fn tick(&mut self, now: CallTime, out: &mut impl Outlet) {
-        for side in Side::BOTH {
-            self.release(now, side, out);
+        if !self.chat {
+            Side::BOTH.into_iter().for_each(|side| self.release(now, side, out));
         }
         if let Some((side, ..)) = &self.leaving
             && self.directions[index(*side)].drained()
@@ -203,6 +210,7 @@ impl Bridge {
             direction.close(now, out);
         }
         for side in Side::BOTH {
+            out.command(side, LegCommand::Ending(&end));
             out.command(side, LegCommand::Hangup(end.reason));
         }
         log(out, now, None, Event::Ended(end.clone()));

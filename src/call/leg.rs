@@ -4,12 +4,12 @@ use std::task::{Context, Poll};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, EndReason, MarkSource};
+use super::{CallEnd, Effect, EndReason, MarkSource};
 use crate::audio::Rate;
 
 /// One party of a call, as the call sees it. Polled inside the call's own task: no task and no channel a frame.
 pub trait Leg: Send {
-    /// The rate of the audio that the leg gives and takes.
+    /// The rate of the audio that the leg gives and takes. That of a leg of text only means nothing.
     fn rate(&self) -> Rate;
 
     /// What the leg can do.
@@ -226,6 +226,8 @@ pub enum LegCommand<'a> {
     Data(&'a serde_json::Value),
     /// What the other party says of itself or of the call.
     Metadata(&'a serde_json::Value),
+    /// How the call ends. [`Self::Hangup`] follows.
+    Ending(&'a CallEnd),
     /// The call is over: close politely. The leg answers with [`LegEvent::Hangup`] when it is closed.
     Hangup(EndReason),
 }

@@ -276,6 +276,14 @@ impl<T: Tape> Parties<T> {
         Some(event)
     }
 
+    /// Says, once, that the recording has ended before the call.
+    fn mind_tape(&mut self, now: CallTime) {
+        if let Some(error) = self.tape.take_error() {
+            tracing::error!("the recording has ended, the call goes on: {error}");
+            self.log(LoggedEvent { at_ms: now.millis(), side: None, event: Event::RecordingEnded { error } });
+        }
+    }
+
     /// Lets the legs send what they were told. True: one of them has to be polled.
     fn send(&mut self, cx: &mut Context<'_>) -> bool {
         for seat in [&mut self.caller, &mut self.agent] {
@@ -299,10 +307,7 @@ impl<T: Tape> Outlet for Parties<T> {
     fn record(&mut self, of: Side, at: SampleIndex, samples: &[i16]) {
         let now = self.now();
         self.tape.audio(now, of, at, samples);
-        if let Some(error) = self.tape.take_error() {
-            tracing::error!("the recording has ended, the call goes on: {error}");
-            self.log(LoggedEvent { at_ms: now.millis(), side: None, event: Event::RecordingEnded { error } });
-        }
+        self.mind_tape(now);
     }
 
     fn log(&mut self, event: LoggedEvent) {
@@ -311,6 +316,7 @@ impl<T: Tape> Outlet for Parties<T> {
         if let Some(observer) = &mut self.observer {
             observer(&event);
         }
+        self.mind_tape(now);
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::payload::Mode;
 use super::state::{BadAnswer, ResultState, RunState};
 use super::{ApiError, Key, envelope};
+use crate::http;
 
 /// The API's address where nothing else is said (US; the API reference's `servers`).
 pub const DEFAULT_URL: &str = "https://api.cekura.ai";
@@ -21,8 +22,7 @@ pub const ENV_KEY: &str = "CEKURA_API_KEY";
 /// How long a start may take: Cekura's own CI action waits as long.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long any other call may take: the Python package's default.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer that is read; a result with transcripts has some hundred kilobytes.
 const LARGEST_ANSWER: usize = 64 << 20;
 /// The most of an error's body that is read.
@@ -81,24 +81,7 @@ impl Client {
     /// [`ApiError::Address`] when `base` is no `http` or `https` address; [`ApiError::Setup`] when TLS cannot be set up.
     pub fn new(base: &str, key: Key) -> Result<Self, ApiError> {
         let base = parse_base(base)?;
-        crate::transport::tls::install_crypto();
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("trunkline/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            // A redirected POST turns into a GET; and no second server is to see the key.
-            .redirect(reqwest::redirect::Policy::none())
-            // Repeating is decided here, call by call.
-            .retry(reqwest::retry::never())
-            // A start never goes out on a connection that the server may just have closed.
-            .pool_max_idle_per_host(0);
-        if base.scheme() == "http" {
-            // Without TLS the system's root certificates are not needed, and a bare container may have none.
-            http = http.tls_certs_only([]);
-        }
-        if is_loopback(&base) {
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(|e| ApiError::Setup(detail(&e)))?;
+        let http = http::client(&base).map_err(|e| ApiError::Setup(http::detail(&e)))?;
         Ok(Self { http, base, key, retry: RetryPolicy::default(), start_timeout: START_TIMEOUT })
     }
 
@@ -151,7 +134,7 @@ impl Client {
     /// # Errors
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
     pub async fn result(&self, id: u64) -> Result<ResultState, ApiError> {
-        self.again(async || self.result_once(id).await).await
+        self.again(|| async { self.result_once(id).await }).await
     }
 
     pub(super) async fn result_once(&self, id: u64) -> Result<ResultState, ApiError> {
@@ -207,7 +190,7 @@ impl Client {
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
     pub async fn run(&self, id: u64) -> Result<RunState, ApiError> {
         let path = format!("/test_framework/v1/runs/{id}/");
-        self.again(async || self.get(&path, &[]).await?.read(RunState::read)).await
+        self.again(|| async { self.get(&path, &[]).await?.read(RunState::read) }).await
     }
 
     /// A run's trace (`trace_id` and `spans`), as the API gives it.
@@ -227,7 +210,7 @@ impl Client {
     }
 
     async fn document(&self, path: &str) -> Result<Value, ApiError> {
-        self.again(async || self.get(path, &[]).await?.read(Ok)).await
+        self.again(|| async { self.get(path, &[]).await?.read(Ok) }).await
     }
 
     /// Scores runs of a result anew by these metrics. Nothing is called; sent once, for it may be charged.
@@ -260,7 +243,7 @@ impl Client {
         self.post_once("/test_framework/test-sets/create_from_run/", Some(body), CALL_TIMEOUT).await?.read(Ok)
     }
 
-    async fn post_once(&self, path: &str, body: Option<&Value>, timeout: Duration) -> Result<Answer, ApiError> {
+    pub(super) async fn post_once(&self, path: &str, body: Option<&Value>, timeout: Duration) -> Result<Answer, ApiError> {
         self.send(&Call { method: Method::POST, path, query: &[], body, timeout }).await
     }
 
@@ -282,7 +265,7 @@ impl Client {
 
     async fn end(&self, path: &str) -> Result<(), ApiError> {
         let call = Call { method: Method::POST, path, query: &[], body: None, timeout: CALL_TIMEOUT };
-        self.again(async || self.send(&call).await.map(|_| ())).await
+        self.again(|| async { self.send(&call).await.map(|_| ()) }).await
     }
 
     /// The newest result with exactly this name, if there is one.
@@ -306,15 +289,15 @@ impl Client {
         let (page, size) = (page.to_string(), PAGE_SIZE.to_string());
         let mut query = query.to_vec();
         query.extend([("page", page.as_str()), ("page_size", size.as_str())]);
-        self.again(async || self.get(path, &query).await?.read_page()).await
+        self.again(|| async { self.get(path, &query).await?.read_page() }).await
     }
 
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, ApiError> {
+    pub(super) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, ApiError> {
         self.send(&Call { method: Method::GET, path, query, body: None, timeout: CALL_TIMEOUT }).await
     }
 
     /// Repeats `call` while its error is a passing one.
-    async fn again<T>(&self, call: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    pub(super) async fn again<T, F: Future<Output = Result<T, ApiError>>>(&self, call: impl Fn() -> F) -> Result<T, ApiError> {
         let mut failures = 0;
         loop {
             match call().await {
@@ -364,11 +347,11 @@ impl Call<'_> {
     fn broken(&self, error: &reqwest::Error) -> ApiError {
         let call = self.name();
         if error.is_connect() {
-            ApiError::Unreachable { call, detail: detail(error) }
+            ApiError::Unreachable { call, detail: http::detail(error) }
         } else if error.is_timeout() {
             ApiError::Broken { call, detail: format!("no answer within {} s", self.timeout.as_secs_f64()) }
         } else {
-            ApiError::Broken { call, detail: detail(error) }
+            ApiError::Broken { call, detail: http::detail(error) }
         }
     }
 
@@ -403,7 +386,7 @@ impl Call<'_> {
 }
 
 /// A 2xx answer.
-struct Answer {
+pub(super) struct Answer {
     call: String,
     status: u16,
     body: Vec<u8>,
@@ -416,7 +399,7 @@ struct Page {
 }
 
 impl Answer {
-    fn read<T>(self, read: impl FnOnce(Value) -> Result<T, BadAnswer>) -> Result<T, ApiError> {
+    pub(super) fn read<T>(self, read: impl FnOnce(Value) -> Result<T, BadAnswer>) -> Result<T, ApiError> {
         let value = serde_json::from_slice(&self.body).map_err(|e| self.garbled(e.to_string()))?;
         read(value).map_err(|e| self.garbled(e.to_string()))
     }
@@ -468,26 +451,4 @@ fn parse_base(text: &str) -> Result<Url, ApiError> {
         });
     }
     Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// An error with its causes, in one line; reqwest's own line tells only the address.
-fn detail(error: &reqwest::Error) -> String {
-    let mut line = String::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !line.contains(&text) {
-            if !line.is_empty() {
-                line.push_str(": ");
-            }
-            line.push_str(&text);
-        }
-        cause = inner.source();
-    }
-    if line.is_empty() { error.to_string() } else { line }
 }

@@ -6,8 +6,10 @@
 //! | [`Client`] | the API over HTTPS: start once, everything else again until it works |
 //! | [`start_once`] | a start that the [ledger](crate::ledger) knows of before Cekura does |
 //! | [`follow`] | polls a result to its end |
+//! | [`ChatTurn`] | the chat of an `api_chat` run, polled and answered over REST |
 //! | [`ResultState`], [`RunState`], [`Status`] | what the API answers, in all the spellings that it uses |
 
+mod chat;
 mod client;
 mod envelope;
 mod error;
@@ -17,6 +19,7 @@ pub mod payload;
 mod start;
 mod state;
 
+pub use chat::{ChatTurn, TurnStatus};
 pub use client::{Client, DEFAULT_URL, ENV_KEY, ENV_URL, RetryPolicy};
 pub use error::ApiError;
 pub use follow::{FollowError, follow};

@@ -13,7 +13,8 @@ use crate::call::{Call, CallControl, Leg, Limits};
 use crate::caller::speech::SpeechStore;
 use crate::config::credentials;
 use crate::error::{Exit, Failure};
-use crate::transport::chirp::{ChirpLimits, Door, DoorConfig};
+use crate::transport::chirp::{ChirpLimits, DoorConfig};
+use crate::transport::web_socket::Door;
 
 /// The shipped agent's lines.
 const GREETING: &str = "Hello, this is the Lakeside clinic. How can I help you today?";
@@ -88,7 +89,7 @@ pub(super) async fn answer_calls(mut door: Door, lines: Option<AgentLines>, stop
         };
         let (alive, control) = (alive.clone(), control.clone());
         tokio::spawn(async move {
-            match Call::new(Box::new(arrival.leg), agent, Limits::default()) {
+            match Call::new(arrival.leg, agent, Limits::default()) {
                 Ok(call) => drop(call.controlled_by(control).run().await),
                 Err(unable) => tracing::error!("{unable}"),
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::agent::{answer_calls, shipped_lines};
 use super::io::{runtime, say};
 use super::outcome::{Format, conclude};
-use super::run::{Plan, Sandboxed, Where, carry_out};
+use super::run::{Plan, Sandboxed, WayIn, Where, carry_out};
 use super::settings::{chirp_door, out_folder, prepare, suite};
 use crate::call::Limits;
 use crate::caller::speech::SpeechStore;
@@ -17,7 +17,8 @@ use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
 use crate::serve::Desk;
 use crate::transport::ConnectOptions;
-use crate::transport::chirp::{CAPABILITY, ChirpLimits, Door, DoorConfig};
+use crate::transport::chirp::{CAPABILITY, ChirpLimits, DoorConfig};
+use crate::transport::web_socket::Door;
 
 /// The whole way on this machine alone: a sandbox, a door in front of a voice agent, four runs with their recordings
 #[derive(Debug, clap::Args)]
@@ -64,8 +65,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             body,
             place: Where::Sandbox(Sandboxed { suite, speech: store }),
             waits: true,
-            desk: Some(Desk { agent: to, connect, out: Some(out.clone()), limits: Limits::default() }),
-            door: chirp_door(&config)?,
+            desk: Some((
+                WayIn::Chirp(chirp_door(&config)?),
+                Desk { agent: to, connect, out: Some(out.clone()), limits: Limits::default() },
+            )),
             door_is_set: false,
             out: out.clone(),
             thresholds: Thresholds::default(),

@@ -34,7 +34,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 fn shown(measures: &Measures) -> String {
     let mut out = format!("call {}\n", measures.ids.call_id);
     for (number, turn) in measures.turns.iter().enumerate() {
-        let known = if turn.known == Known::Script { "script" } else { "detected" };
+        let known = match turn.known {
+            Known::Script => "script",
+            Known::Detected => "detected",
+            Known::Logged => "logged",
+        };
         let (from, to) = (turn.start_ms / 1000.0, turn.end_ms / 1000.0);
         out.push_str(&format!("turn {:>2}  {:<6}  {from:8.3} s  to {to:8.3} s  ({known})\n", number + 1, turn.side.name()));
     }
@@ -62,6 +66,14 @@ fn shown(measures: &Measures) -> String {
         ("dead air".into(), &measures.dead_air),
         ("pacing slip".into(), &measures.pacing_slip),
     ];
+    if let Some(chat) = &measures.chat {
+        rows.extend([
+            ("caller messages".into(), &chat.caller_messages),
+            ("agent messages".into(), &chat.agent_messages),
+            ("function calls".into(), &chat.function_calls),
+            ("unanswered turns".into(), &chat.unanswered),
+        ]);
+    }
     for (name, side) in [("caller", &measures.caller), ("agent", &measures.agent)] {
         rows.extend([
             (format!("{name} talk ratio"), &side.talk_ratio),

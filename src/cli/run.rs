@@ -9,16 +9,18 @@ use super::call::parse_rate;
 use super::io::runtime;
 use super::outcome::{Format, conclude};
 use super::payload::{misfit_failure, read_json};
-use super::settings::{ConfigArgs, SpeechArgs, agent, chirp_door, out_folder, prepare, seconds, suite};
+use super::settings::{ConfigArgs, SpeechArgs, agent, out_folder, prepare, seconds, suite};
 use crate::audio::Rate;
 use crate::call::Limits;
 use crate::cekura::payload::check;
 use crate::cekura::{Client, Mode};
 use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
+use crate::sandbox::Sandbox;
 use crate::serve::Desk;
 use crate::transport::WayOut;
 use crate::transport::chirp::CAPABILITY;
+pub(super) use calls::WayIn;
 pub(super) use session::{Plan, Sandboxed, Where, carry_out};
 
 /// Starts the runs of a payload once, follows them to their end and reports them
@@ -29,8 +31,9 @@ pub(super) use session::{Plan, Sandboxed, Where, carry_out};
   CEKURA_API_KEY=… trunkline run livekit_v2 --from-file run.json --wait
 
 The start is sent once and never again by itself. Without --wait (and without --sandbox) the command ends when the runs
-are started; a `trunkline serve` then takes their calls. The calls of chirp runs come through a door here and are recorded;
-of the other modes the report has what the API says.")]
+are started; a `trunkline serve` then takes their calls. The calls of chirp runs come through a CHIRP door here, those of text
+and websocket runs through a chat door, and the chats of api_chat runs are fetched from the API; all of them are recorded. Of
+the other modes the report has what the API says.")]
 pub struct Args {
     /// The run mode
     mode: Mode,
@@ -58,7 +61,8 @@ pub struct Args {
     /// A run fails when an answer takes longer
     #[arg(long, value_name = "N")]
     max_latency_ms: Option<f64>,
-    /// The agent: chirp://HOST:PORT/PATH, chirps://… or process:COMMAND [default: `to` of the configuration]
+    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, chat://HOST:PORT/PATH, chat-process:COMMAND or
+    /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
     /// Rate of a process, in Hz
@@ -91,22 +95,29 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let out = out_folder(args.out.as_ref(), &config)?;
     let waits = args.wait || args.sandbox;
-    if args.sandbox && args.mode != Mode::Chirp {
-        return Err(Failure::usage(format!("the sandbox carries out chirp runs, not {} ones yet", args.mode)));
+    if args.sandbox && !Sandbox::carries_out(args.mode) {
+        return Err(Failure::usage(format!("the sandbox does not carry out {} runs", args.mode)));
     }
-    // The door that this version has is CHIRP's; the other modes' calls do not come through here.
-    let desk = if waits && args.mode == Mode::Chirp {
-        let (agent, connect) = agent(args.to.as_ref(), args.rate, &config)?;
-        Some(Desk { agent, connect, out: Some(out.clone()), limits: Limits::default() })
-    } else {
-        None
+    let way_in = WayIn::of(args.mode, &config)?;
+    let door_is_set = way_in.as_ref().is_some_and(|way_in| way_in.is_set(&config));
+    let desk = match way_in.filter(|_| waits) {
+        Some(way_in) => {
+            let (agent, connect) = agent(args.to.as_ref(), args.rate, &config)?;
+            way_in.check(&agent)?;
+            Some((way_in, Desk { agent, connect, out: Some(out.clone()), limits: Limits::default() }))
+        }
+        None => None,
     };
     runtime()?.block_on(async {
         let place = if args.sandbox {
             let suite = suite(args.suite.as_deref())?;
             let store = args.speech.store(&config)?;
             // All that is said is spoken before anything starts, and what cannot be played is told of.
-            prepare(&suite.scenarios, args.suite.as_deref(), &store, &CAPABILITY).await?;
+            let wire = match &desk {
+                Some((_, desk)) if desk.agent.is_text_only() => desk.agent.capability(),
+                _ => CAPABILITY,
+            };
+            prepare(&suite.scenarios, args.suite.as_deref(), &store, &wire).await?;
             Where::Sandbox(Sandboxed { suite, speech: store })
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)
@@ -117,8 +128,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             place,
             waits,
             desk,
-            door: chirp_door(&config)?,
-            door_is_set: config.doors.chirp.listen.is_some(),
+            door_is_set,
             out: out.clone(),
             thresholds: Thresholds { max_latency_ms: args.max_latency_ms },
             fail_under: args.fail_under,

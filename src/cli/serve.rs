@@ -8,20 +8,24 @@ use tokio::sync::mpsc;
 use super::call::parse_rate;
 use super::io::{runtime, say, until_interrupted};
 use super::outcome::report_call;
-use super::settings::{ConfigArgs, agent, chirp_door, out_folder};
+use super::settings::{ConfigArgs, agent, chat_door, chirp_door, fits, out_folder};
 use crate::audio::Rate;
 use crate::call::Limits;
+use crate::config::Config;
 use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
 use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, Happening, serve};
 use crate::transport::WayOut;
-use crate::transport::chirp::{Door, DoorError};
+use crate::transport::chat::ChatDoor;
+use crate::transport::chirp::DoorConfig;
+use crate::transport::web_socket::{Door, DoorError};
 
 /// Opens the doors and connects each call to the agent, recorded
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   trunkline serve --to process:./agent.py --listen 127.0.0.1:8765
+  trunkline serve --to 'openai:http://127.0.0.1:4000/v1?model=local' --chat-listen 127.0.0.1:8766
 
 trunkline.toml:
   [agent]
@@ -29,9 +33,12 @@ trunkline.toml:
   [doors.chirp]
   listen = \"127.0.0.1:8765\"
 
+In front of an agent of text only (chat://, chat-process:, openai:) stands a chat door, in front of any other a CHIRP door.
+
 When it is stopped it writes report.json and junit.xml of all its calls into the folder.")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, chirps://… or process:COMMAND [default: `to` of the configuration]
+    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, chat://HOST:PORT/PATH, chat-process:COMMAND or
+    /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
     /// Rate of a process, in Hz
@@ -40,6 +47,9 @@ pub struct Args {
     /// Where the CHIRP door listens; port 0 takes a free one [default: 127.0.0.1:8765]
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Where the chat door listens [default: 127.0.0.1:8766]
+    #[arg(long, value_name = "LISTEN")]
+    chat_listen: Option<SocketAddr>,
     /// Folder for report.json, junit.xml and one folder a call
     #[arg(long, value_name = "DIR", env = "TRUNKLINE_OUT")]
     out: Option<PathBuf>,
@@ -52,15 +62,22 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
     let out = out_folder(args.out.as_ref(), &config)?;
-    let mut door = chirp_door(&config)?;
-    door.listen = args.listen.unwrap_or(door.listen);
-    let scheme = if door.tls.is_some() { "wss" } else { "ws" };
+    let (chirp, chat) = doors(args, &config, &to)?;
     runtime()?.block_on(async {
-        let door = Door::open(door).await.map_err(closed_door)?;
-        say(&format!("listening chirp {} ({scheme}://{}/) in front of {to}", door.address(), door.address()));
+        let mut doors = Vec::new();
+        if let Some(chirp) = chirp {
+            doors.push(Door::open(chirp).await.map_err(closed_door)?);
+        }
+        if let Some(chat) = chat {
+            doors.push(Door::open(chat).await.map_err(closed_door)?);
+        }
+        for door in &doors {
+            say(&format!("listening {} {} ({}) in front of {to}", door.wire(), door.address(), door.url()));
+        }
         let (sender, mut happenings) = mpsc::unbounded_channel();
+        let doors = doors.into_iter().map(Into::into).collect();
         let desk = Desk { agent: to, connect, out: Some(out.clone()), limits: Limits::default() };
-        let serving = tokio::spawn(serve(door, desk, sender, until_interrupted()));
+        let serving = tokio::spawn(serve(doors, desk, sender, until_interrupted()));
         let mut runs = Vec::new();
         while let Some(happening) = happenings.recv().await {
             match happening {
@@ -77,6 +94,30 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         write_report(runs, &out)?;
         Ok(Exit::Passed)
     })
+}
+
+/// The doors that are asked for. Where none is, the one that fits the agent.
+fn doors(args: &Args, config: &Config, to: &WayOut) -> Result<(Option<DoorConfig>, Option<ChatDoor>), Failure> {
+    let wants_chirp = args.listen.is_some() || config.doors.chirp.listen.is_some();
+    let wants_chat = args.chat_listen.is_some() || config.doors.chat.is_some();
+    let neither = !wants_chirp && !wants_chat;
+    let chirp = if wants_chirp || (neither && !to.is_text_only()) {
+        let mut door = chirp_door(config)?;
+        door.listen = args.listen.unwrap_or(door.listen);
+        fits("CHIRP", false, to)?;
+        Some(door)
+    } else {
+        None
+    };
+    let chat = if wants_chat || (neither && to.is_text_only()) {
+        let mut door = chat_door(config)?;
+        door.listen = args.chat_listen.unwrap_or(door.listen);
+        fits("chat", true, to)?;
+        Some(door)
+    } else {
+        None
+    };
+    Ok((chirp, chat))
 }
 
 /// The report of all calls; not in the place of another command's, which knows more of them.
@@ -98,7 +139,10 @@ fn write_report(runs: Vec<RunReport>, out: &Path) -> Result<(), Failure> {
 /// A door that does not open: exit code 2 when the configuration asks for it, else 3.
 pub(super) fn closed_door(error: DoorError) -> Failure {
     match error {
-        DoorError::Unguarded(_) => Failure::usage(&error)
+        DoorError::Unguarded { wire: "chat", .. } => {
+            Failure::usage(&error).hint("set secret_file under [doors.chat] or TRUNKLINE_DOOR_SECRET, or listen on 127.0.0.1")
+        }
+        DoorError::Unguarded { .. } => Failure::usage(&error)
             .hint("set credentials_file under [doors.chirp] or TRUNKLINE_DOOR_CREDENTIALS=user:password, or listen on 127.0.0.1"),
         DoorError::Tls(_) => Failure::usage(&error),
         DoorError::Listen { .. } => Failure::infrastructure(&error).hint("choose another port with --listen"),

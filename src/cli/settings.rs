@@ -9,10 +9,12 @@ use crate::call::{Leg, Limits, LoggedEvent};
 use crate::caller::speech::{SpeechStore, TtsCommand};
 use crate::caller::suite::{Scenario, Suite, refusal};
 use crate::caller::{Patience, PreparedScript, TEXT_PATIENCE, TextScript};
-use crate::config::{Config, credentials};
+use crate::config::{Config, credentials, secret};
 use crate::error::Failure;
 use crate::ledger::Ledger;
-use crate::transport::chirp::{ChirpLimits, DoorConfig, RATE, TlsFiles};
+use crate::transport::chat::{ChatDoor, Secret};
+use crate::transport::chirp::{ChirpLimits, DoorConfig, RATE};
+use crate::transport::web_socket::TlsFiles;
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
 /// The configuration file.
@@ -65,13 +67,17 @@ pub(super) fn out_folder(flag: Option<&PathBuf>, config: &Config) -> Result<Path
 /// Whom to call.
 pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) -> Result<(WayOut, ConnectOptions), Failure> {
     let to = to.or(config.agent.to.as_ref()).cloned().ok_or_else(|| {
-        Failure::usage("no agent to connect to")
-            .hint("give --to chirp://HOST:PORT/ or process:COMMAND, or set `to` under [agent] in trunkline.toml")
+        Failure::usage("no agent to connect to").hint(
+            "give --to chirp://HOST:PORT/, process:COMMAND, chat://HOST:PORT/, chat-process:COMMAND or openai:URL?model=NAME, \
+                   or set `to` under [agent] in trunkline.toml",
+        )
     })?;
     let file = config.agent.credentials_file.as_deref();
     let credentials = credentials("TRUNKLINE_AGENT_CREDENTIALS", file).map_err(Failure::usage)?;
     let rate = rate.or(config.agent.rate).unwrap_or(Rate::HZ_16000);
-    Ok((to, ConnectOptions { rate, credentials }))
+    let chat_secret = secret("TRUNKLINE_CHAT_SECRET", config.agent.chat_secret_file.as_deref()).map_err(Failure::usage)?;
+    let openai_key = std::env::var("OPENAI_API_KEY").ok().and_then(|key| Secret::new(&key));
+    Ok((to, ConnectOptions { rate, credentials, chat_secret, openai_key, ..ConnectOptions::default() }))
 }
 
 /// How a result or a run is waited for.
@@ -115,11 +121,7 @@ fn ledger_path() -> Result<PathBuf, Failure> {
 /// The CHIRP door as the configuration has it.
 pub(super) fn chirp_door(config: &Config) -> Result<DoorConfig, Failure> {
     let door = &config.doors.chirp;
-    let tls = match (&door.certificate, &door.key) {
-        (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }),
-        (None, None) => None,
-        _ => return Err(Failure::usage("[doors.chirp] needs both `certificate` and `key`, or neither")),
-    };
+    let tls = tls_files("doors.chirp", door.certificate.as_ref(), door.key.as_ref())?;
     let limits = ChirpLimits {
         max_message: door.max_message.unwrap_or(ChirpLimits::default().max_message),
         idle: Some(Duration::from_secs(door.idle_s.unwrap_or(60))),
@@ -132,6 +134,38 @@ pub(super) fn chirp_door(config: &Config) -> Result<DoorConfig, Failure> {
         limits,
         max_calls: door.max_calls.unwrap_or(64),
     })
+}
+
+/// The chat door as the configuration has it.
+pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
+    let door = config.doors.chat.clone().unwrap_or_default();
+    let plain = ChatDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8766).into()));
+    Ok(ChatDoor {
+        tls: tls_files("doors.chat", door.certificate.as_ref(), door.key.as_ref())?,
+        secret: secret("TRUNKLINE_DOOR_SECRET", door.secret_file.as_deref()).map_err(Failure::usage)?,
+        agent_speaks_first: door.agent_speaks_first,
+        max_calls: door.max_calls.unwrap_or(plain.max_calls),
+        max_message: door.max_message.unwrap_or(plain.max_message),
+        idle: door.idle_s.map(Duration::from_secs).or(plain.idle),
+        ..plain
+    })
+}
+
+fn tls_files(table: &str, certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Result<Option<TlsFiles>, Failure> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })),
+        (None, None) => Ok(None),
+        _ => Err(Failure::usage(format!("[{table}] needs both `certificate` and `key`, or neither"))),
+    }
+}
+
+/// A door can stand in front of the agent: both speak, or both write.
+pub(super) fn fits(door: &str, chats: bool, agent: &WayOut) -> Result<(), Failure> {
+    let takes = if agent.is_text_only() { "text only" } else { "audio" };
+    if chats == agent.is_text_only() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("a {door} door cannot stand in front of {agent}, which takes {takes}")))
 }
 
 /// Reads a suite; without a path, the shipped one.
@@ -171,10 +205,6 @@ impl Playable {
             }
             Self::Text(script) => Box::new(script.caller(patience.unwrap_or(TEXT_PATIENCE))),
         }
-    }
-
-    pub(super) fn voice(&self) -> Option<&PreparedScript> {
-        if let Self::Voice(script) = self { Some(script) } else { None }
     }
 }
 
@@ -226,6 +256,8 @@ pub(super) fn shown(event: &LoggedEvent) -> Option<String> {
         Event::SpeechStarted { interruption: Some(_), .. } => "interrupts".to_owned(),
         Event::SpeechStarted { .. } => "speaks".to_owned(),
         Event::SpeechStopped { interrupted: true, .. } => "is interrupted".to_owned(),
+        Event::Text { text } => format!("says: {text}"),
+        Event::FunctionCall(call) => format!("calls {}", call.name),
         Event::Fault { code, detail } => format!("fault {code}: {detail}"),
         Event::Log { line } => format!("log: {line}"),
         Event::RecordingEnded { error } => format!("the recording has ended: {error}"),

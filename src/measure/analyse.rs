@@ -50,9 +50,25 @@ pub struct Measures {
     pub agent: SideMeasures,
     /// The worst slip of Trunkline's own pacing.
     pub pacing_slip: Figure,
+    /// What is told of a chat alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatMeasures>,
     /// What was odd about the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// A chat, counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatMeasures {
+    /// Messages of the caller.
+    pub caller_messages: Figure,
+    /// Messages of the agent.
+    pub agent_messages: Figure,
+    /// Functions that the agent called.
+    pub function_calls: Figure,
+    /// Turns of the caller that the agent has not answered.
+    pub unanswered: Figure,
 }
 
 /// A turn.
@@ -76,6 +92,8 @@ pub enum Known {
     Script,
     /// The energy detector found it.
     Detected,
+    /// A message of a chat: the event log has its time.
+    Logged,
 }
 
 /// The agent's answers.
@@ -184,6 +202,7 @@ pub(super) fn analyse(folder: Folder) -> Measures {
         caller: side(&folder, Side::Caller, &caller, duration_ms),
         agent: side(&folder, Side::Agent, &agent, duration_ms),
         pacing_slip: Figure::exact(slip, "ms", "the scripted caller's own clock, from the events"),
+        chat: None,
         notes: folder.notes,
     }
 }
@@ -243,13 +262,19 @@ fn latency(caller: &[Spoken], agent: &[Spoken]) -> Latency {
             });
         }
     }
-    let mut sorted: Vec<f64> = answers.iter().map(|answer| answer.latency_ms).collect();
-    sorted.sort_by(f64::total_cmp);
     let scripted = answers.iter().all(|answer| answer.known == Known::Script);
     let from = if scripted { "the script's end of the caller's speech" } else { "the detected end of the caller's speech" };
+    let span = format!("from {from} to the agent's detected onset");
+    latency_of(answers, &span, DETECTED_ERROR)
+}
+
+/// The figures of these answers; `span` says from where to where each is measured.
+pub(super) fn latency_of(answers: Vec<Answer>, span: &str, error: &str) -> Latency {
+    let mut sorted: Vec<f64> = answers.iter().map(|answer| answer.latency_ms).collect();
+    sorted.sort_by(f64::total_cmp);
     let figure = |share: f64, name: &str| {
-        let method = format!("{name} of {} answers, each from {from} to the agent's detected onset", sorted.len());
-        Figure::new(percentile(&sorted, share), "ms", &method, DETECTED_ERROR)
+        let method = format!("{name} of {} answers, each {span}", sorted.len());
+        Figure::new(percentile(&sorted, share), "ms", &method, error)
     };
     let p95 = figure(0.95, "95th percentile (linear between ranks)");
     Latency { p50: figure(0.5, "median"), p95, max: figure(1.0, "maximum"), answers }

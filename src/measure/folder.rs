@@ -30,6 +30,22 @@ pub enum MeasureError {
     },
 }
 
+/// What was recorded: a call with audio, or a chat.
+#[derive(Debug)]
+pub(super) enum Recorded {
+    Call(Folder),
+    Chat(Chat),
+}
+
+/// A chat as its files tell it.
+#[derive(Debug)]
+pub(super) struct Chat {
+    pub(super) info: CallInfo,
+    pub(super) events: Vec<LoggedEvent>,
+    /// What was odd about the files.
+    pub(super) notes: Vec<String>,
+}
+
 /// A call as its files tell it.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -54,22 +70,29 @@ pub(super) struct Track {
     pub(super) clipped: u64,
 }
 
-impl Folder {
+impl Recorded {
     pub(super) fn read(folder: &Path) -> Result<Self, MeasureError> {
         let path = folder.join(CALL_JSON);
         let json = std::fs::read(&path).map_err(|source| MeasureError::Read { path: path.clone(), source })?;
         let info: CallInfo = serde_json::from_slice(&json)
-            .map_err(|error| MeasureError::Malformed { path, problem: format!("not a call.json: {error}") })?;
+            .map_err(|error| MeasureError::Malformed { path: path.clone(), problem: format!("not a call.json: {error}") })?;
         let mut notes = Vec::new();
         let events = read_events(&folder.join(EVENTS_JSONL), &mut notes)?;
         if info.end.is_none() {
             notes.push("the call was not recorded to its end".to_owned());
         }
-        let caller = read_track(folder, "caller", info.caller.rate, &mut notes)?;
-        let agent = read_track(folder, "agent", info.agent.rate, &mut notes)?;
-        Ok(Self { info, events, caller, agent, notes })
+        let (caller, agent) = match (&info.caller, &info.agent) {
+            (Some(caller), Some(agent)) => (caller.rate, agent.rate),
+            (None, None) => return Ok(Self::Chat(Chat { info, events, notes })),
+            _ => return Err(MeasureError::Malformed { path, problem: "only one of the two tracks is there".to_owned() }),
+        };
+        let caller = read_track(folder, "caller", caller, &mut notes)?;
+        let agent = read_track(folder, "agent", agent, &mut notes)?;
+        Ok(Self::Call(Folder { info, events, caller, agent, notes }))
     }
+}
 
+impl Folder {
     pub(super) fn track(&self, side: Side) -> &Track {
         match side {
             Side::Caller => &self.caller,

@@ -2,6 +2,7 @@
 //! runner that made them, so that anyone can recompute every number.
 
 mod analyse;
+mod chat;
 mod decibel;
 mod edge;
 mod figure;
@@ -11,14 +12,20 @@ pub mod truth;
 
 use std::path::Path;
 
-pub use analyse::{Answer, BargeIn, BargeIns, Known, Latency, Measures, SideMeasures, Turn};
+pub use analyse::{Answer, BargeIn, BargeIns, ChatMeasures, Known, Latency, Measures, SideMeasures, Turn};
 pub use figure::{Figure, percentile};
 pub use folder::MeasureError;
 
-/// Measures a call from its folder: `call.json`, the tracks and `events.jsonl`. The same files give the same numbers.
+use folder::Recorded;
+
+/// Measures a call from its folder: `call.json`, the tracks and `events.jsonl`; a chat from its events alone. The same files give
+/// the same numbers.
 ///
 /// # Errors
 /// [`MeasureError`], naming the file that cannot be read.
 pub fn measure(folder: &Path) -> Result<Measures, MeasureError> {
-    folder::Folder::read(folder).map(analyse::analyse)
+    Ok(match Recorded::read(folder)? {
+        Recorded::Call(call) => analyse::analyse(call),
+        Recorded::Chat(chat) => chat::analyse(chat),
+    })
 }

@@ -5,8 +5,9 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use super::RecordError;
-use super::layout::{CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT};
+use super::layout::{CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT, TRANSCRIPT_JSON};
 use super::track::write_stereo;
+use super::transcript::transcript;
 use crate::call::{Event, LoggedEvent, Side};
 
 /// Writes `call.json` whole or not at all.
@@ -16,13 +17,19 @@ pub(super) fn write_call_json(folder: &Path, info: &CallInfo) -> Result<(), Reco
     write_whole(&folder.join(CALL_JSON), &json)
 }
 
-/// Makes stereo.wav, labels.txt and call.json from the tracks that `info` lists and the events on disk.
+/// Makes stereo.wav, labels.txt and call.json from the tracks that `info` lists and the events on disk; of a chat
+/// transcript.json and call.json.
 pub(super) fn finish_folder(folder: &Path, mut info: CallInfo, longest_part: u64) -> Result<CallInfo, RecordError> {
-    info.stereo = Some(write_stereo(folder, &info.caller, &info.agent, longest_part)?);
-    let caller_ms = info.caller.rate.millis_of(info.caller.samples);
-    let agent_ms = info.agent.rate.millis_of(info.agent.samples);
-    info.duration_ms = Some(caller_ms.max(agent_ms));
-    write_labels(folder, &info, &[])?;
+    if let Some([caller, agent]) = info.tracks() {
+        let longer_ms = [caller, agent].map(|track| track.rate.millis_of(track.samples)).into_iter().fold(0.0, f64::max);
+        info.stereo = Some(write_stereo(folder, caller, agent, longest_part)?);
+        info.duration_ms = Some(longer_ms);
+        write_labels(folder, &info, &[])?;
+    } else {
+        let mut json = serde_json::to_vec_pretty(&transcript(&read_events(folder)?)).expect("a transcript is plain data");
+        json.push(b'\n');
+        write_whole(&folder.join(TRANSCRIPT_JSON), &json)?;
+    }
     write_call_json(folder, &info)?;
     Ok(info)
 }
@@ -63,18 +70,19 @@ pub(super) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError
 }
 
 /// Writes labels.txt: Audacity labels (start and end in seconds, a tab between, then the text) of the call's events and of
-/// `more`, for example of what was measured.
+/// `more`, for example of what was measured. A chat has no audio to label, and gets none.
 ///
 /// # Errors
 /// [`RecordError`], naming the file that cannot be read or written.
 pub fn write_labels(folder: &Path, info: &CallInfo, more: &[(f64, f64, String)]) -> Result<(), RecordError> {
+    let Some([caller_track, agent_track]) = info.tracks() else { return Ok(()) };
     let mut labels = more.to_vec();
     let mut open: [Option<f64>; 2] = [None, None];
     let end = info.duration_ms.unwrap_or_default() / 1000.0;
     for LoggedEvent { at_ms, side, event } in read_events(folder)? {
         let rate = match side {
-            Some(Side::Agent) => info.agent.rate,
-            _ => info.caller.rate,
+            Some(Side::Agent) => agent_track.rate,
+            _ => caller_track.rate,
         };
         let in_track = |sample: u64| rate.millis_of(sample) / 1000.0;
         let slot = usize::from(side == Some(Side::Agent));

@@ -8,6 +8,9 @@
 //! | `stereo.wav` | left caller, right agent, at the higher of the two rates, aligned to the sample | at the end |
 //! | `labels.txt` | Audacity labels: who spoke when, interruptions, the end | at the end |
 //!
+//! A chat has no audio: its folder has `call.json`, `events.jsonl` and, made at the end, `transcript.json` ([`super::TranscriptLine`]
+//! a line of the talk).
+//!
 //! A track that outgrows a part goes on in `caller.2.wav`, `caller.3.wav` and so on.
 
 use chrono::{DateTime, Utc};
@@ -26,6 +29,8 @@ pub const STEREO_WAV: &str = "stereo.wav";
 pub const EVENTS_JSONL: &str = "events.jsonl";
 /// What the call is.
 pub const CALL_JSON: &str = "call.json";
+/// What was said in a chat.
+pub const TRANSCRIPT_JSON: &str = "transcript.json";
 /// Labels for Audacity.
 pub const LABELS_TXT: &str = "labels.txt";
 
@@ -49,10 +54,12 @@ pub struct CallInfo {
     pub caller_via: String,
     /// How the agent was reached, for example `chirp://127.0.0.1:9000/`.
     pub agent_via: String,
-    /// The caller's track.
-    pub caller: TrackInfo,
-    /// The agent's track.
-    pub agent: TrackInfo,
+    /// The caller's track; none in a chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<TrackInfo>,
+    /// The agent's track; none in a chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<TrackInfo>,
     /// The stereo file; none until the call is finished or repaired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stereo: Option<TrackInfo>,
@@ -70,8 +77,8 @@ pub struct CallInfo {
 /// What a recording must know of a party.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartyInfo {
-    /// The rate of its audio.
-    pub rate: Rate,
+    /// The rate of its audio; none for a party of text only, with whom the call is a chat.
+    pub rate: Option<Rate>,
     /// How it is reached.
     pub via: String,
 }
@@ -81,12 +88,13 @@ impl CallInfo {
     #[must_use]
     pub fn new(ids: CallIds, caller: PartyInfo, agent: PartyInfo) -> Self {
         let track = |rate| TrackInfo { rate, samples: 0, parts: Vec::new() };
+        let tracks = caller.rate.zip(agent.rate);
         Self {
             version: 1,
             ids,
             started_at: Utc::now(),
-            caller: track(caller.rate),
-            agent: track(agent.rate),
+            caller: tracks.map(|(rate, _)| track(rate)),
+            agent: tracks.map(|(_, rate)| track(rate)),
             caller_via: caller.via,
             agent_via: agent.via,
             stereo: None,
@@ -94,6 +102,12 @@ impl CallInfo {
             end: None,
             repaired: false,
         }
+    }
+
+    /// Both tracks, caller first; none in a chat.
+    #[must_use]
+    pub fn tracks(&self) -> Option<[&TrackInfo; 2]> {
+        Some([self.caller.as_ref()?, self.agent.as_ref()?])
     }
 }
 

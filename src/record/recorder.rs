@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 
 use super::RecordError;
 use super::finish::{finish_folder, write_call_json};
-use super::layout::{CallInfo, EVENTS_JSONL};
+use super::layout::{CallInfo, EVENTS_JSONL, TrackInfo};
 use super::track::{LONGEST_PART, TrackWriter};
-use crate::audio::{Rate, push_s16le};
+use crate::audio::push_s16le;
 use crate::call::{CallEnd, CallTime, LoggedEvent, SampleIndex, Side, Tape};
 
 /// What is gathered before it is written. With [`ROUND`], a killed process loses less than 200 ms.
@@ -59,8 +59,8 @@ struct Shared {
 /// A call's open files.
 #[derive(Debug)]
 struct Files {
-    caller: TrackWriter,
-    agent: TrackWriter,
+    /// The caller's and the agent's; none in a chat.
+    tracks: Option<[TrackWriter; 2]>,
     events: File,
     events_path: PathBuf,
 }
@@ -88,9 +88,12 @@ impl Recorder {
         fs::create_dir_all(folder).map_err(|source| create(folder, source))?;
         write_call_json(folder, &info)?;
         let events_path = folder.join(EVENTS_JSONL);
+        let track = |side: Side, info: &TrackInfo| TrackWriter::create(folder, side.name(), info.rate, 1, longest_part);
         let files = Files {
-            caller: TrackWriter::create(folder, "caller", info.caller.rate, 1, longest_part)?,
-            agent: TrackWriter::create(folder, "agent", info.agent.rate, 1, longest_part)?,
+            tracks: match info.tracks() {
+                Some([caller, agent]) => Some([track(Side::Caller, caller)?, track(Side::Agent, agent)?]),
+                None => None,
+            },
             events: File::create(&events_path).map_err(|source| create(&events_path, source))?,
             events_path,
         };
@@ -125,22 +128,27 @@ impl Recorder {
         }
         let mut files = shared.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut info = self.info;
-        // What was let go in the call's last moment plays a little longer than the call: both tracks end with it.
-        let end_of = |track: &TrackWriter, rate: Rate| SampleIndex::new(track.samples()).at(rate);
-        let last = now.max(end_of(&files.caller, info.caller.rate)).max(end_of(&files.agent, info.agent.rate));
-        files.caller.pad_to(last.in_track(info.caller.rate))?;
-        files.agent.pad_to(last.in_track(info.agent.rate))?;
-        files.flush()?;
-        (info.caller, info.agent) = (files.caller.info(), files.agent.info());
+        if let Some(tracks) = &mut files.tracks {
+            // What was let go in the call's last moment plays a little longer than the call: both tracks end with it.
+            let last = tracks.iter().map(|track| SampleIndex::new(track.samples()).at(track.rate())).fold(now, CallTime::max);
+            for track in &mut *tracks {
+                track.pad_to(last.in_track(track.rate()))?;
+                track.flush()?;
+            }
+            [info.caller, info.agent] = [&tracks[0], &tracks[1]].map(|track| Some(track.info()));
+        }
         info.end = Some(end);
+        info.duration_ms = Some(now.millis());
         finish_folder(&self.folder, info, self.longest_part)
     }
 
-    fn rate(&self, side: Side) -> Rate {
-        match side {
-            Side::Caller => self.info.caller.rate,
-            Side::Agent => self.info.agent.rate,
-        }
+    /// Room for the audio of one batch.
+    fn batch_bytes(&self, side: Side) -> usize {
+        let track = match side {
+            Side::Caller => &self.info.caller,
+            Side::Agent => &self.info.agent,
+        };
+        track.as_ref().map_or(0, |track| track.rate.samples_in(BATCH) as usize * 2)
     }
 
     fn pass_on_when_due(&mut self, now: CallTime) {
@@ -177,7 +185,7 @@ impl Tape for Recorder {
         match unbroken.filter(|(_, from, run)| *from + run.len() as u64 / 2 == at) {
             Some((_, _, run)) => push_s16le(samples, run),
             None => {
-                let mut run = Vec::with_capacity(self.rate(side).samples_in(BATCH) as usize * 2 + samples.len() * 2);
+                let mut run = Vec::with_capacity(self.batch_bytes(side) + samples.len() * 2);
                 push_s16le(samples, &mut run);
                 self.batch.runs.push((side, at, run));
             }
@@ -188,7 +196,12 @@ impl Tape for Recorder {
     fn event(&mut self, now: CallTime, event: &LoggedEvent) {
         serde_json::to_writer(&mut self.batch.events, event).expect("an event is plain data with string keys");
         self.batch.events.push(b'\n');
-        self.pass_on_when_due(now);
+        if self.info.tracks().is_some() {
+            self.pass_on_when_due(now);
+        } else {
+            // In a chat nothing may come for minutes: what is known must not wait for it.
+            self.pass_on();
+        }
     }
 
     fn take_error(&mut self) -> Option<String> {
@@ -210,9 +223,11 @@ impl Batch {
 impl Files {
     fn write(&mut self, batch: &Batch) -> Result<(), RecordError> {
         for (side, at, bytes) in &batch.runs {
-            match side {
-                Side::Caller => self.caller.put(*at, bytes)?,
-                Side::Agent => self.agent.put(*at, bytes)?,
+            if let Some([caller, agent]) = &mut self.tracks {
+                match side {
+                    Side::Caller => caller.put(*at, bytes)?,
+                    Side::Agent => agent.put(*at, bytes)?,
+                }
             }
         }
         if !batch.events.is_empty() {
@@ -223,8 +238,7 @@ impl Files {
     }
 
     fn flush(&mut self) -> Result<(), RecordError> {
-        self.caller.flush()?;
-        self.agent.flush()
+        self.tracks.iter_mut().flatten().try_for_each(TrackWriter::flush)
     }
 }
 

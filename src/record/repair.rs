@@ -30,7 +30,7 @@ struct Shape {
     header_bytes: u64,
 }
 
-/// Mends a call's folder: every track's header, then all the files that are made at a call's end.
+/// Mends a call's folder: every track's header, then all the files that are made at a call's end. A chat lasted to its last event.
 ///
 /// # Errors
 /// A [`RecordError`] that names the file that cannot be read, mended or written.
@@ -41,10 +41,13 @@ pub fn repair_folder(folder: &Path) -> Result<(CallInfo, Vec<Mended>), RecordErr
         .map_err(|error| RecordError::Malformed { path, problem: format!("not a call.json: {error}") })?;
     let mut mended = Vec::new();
     for (name, track) in [("caller", &mut info.caller), ("agent", &mut info.agent)] {
-        *track = repair_track(folder, name, track.rate, &mut mended)?;
+        if let Some(track) = track {
+            *track = repair_track(folder, name, track.rate, &mut mended)?;
+        }
     }
     if info.end.is_none() {
-        for LoggedEvent { event, .. } in read_events(folder)? {
+        for LoggedEvent { at_ms, event, .. } in read_events(folder)? {
+            info.duration_ms = Some(at_ms);
             match event {
                 Event::Started { wall } => info.started_at = wall,
                 Event::Ended(end) => info.end = Some(end),

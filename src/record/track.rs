@@ -38,6 +38,11 @@ impl TrackWriter {
         Ok(Self { folder, name, rate, channels, longest_part, file, parts: vec![part], written: 0, dirty: false })
     }
 
+    /// Samples a second.
+    pub(super) fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// Samples a channel so far.
     pub(super) fn samples(&self) -> u64 {
         self.written

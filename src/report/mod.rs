@@ -88,7 +88,8 @@ pub struct RunReport {
     /// The call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
-    /// How the call was tied to the run: `header` (the caller told its run), `order` (its time fits this run alone).
+    /// How the call was tied to the run: `header` (the caller told its run), `direct` (it was fetched
+    /// by the run's id), `order` (its time fits this run alone).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tied_by: Option<String>,
     /// How the call ended.

@@ -34,16 +34,19 @@ pub struct TiedRun {
 pub enum TiedBy {
     /// The caller told its run's id.
     Header,
+    /// The run's own conversation was fetched from the API by its id.
+    Direct,
     /// No other run and no other call fit: there is one of each left, or their times leave no doubt.
     Order,
 }
 
 impl TiedBy {
-    /// `header` or `order`.
+    /// `header`, `direct` or `order`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Header => "header",
+            Self::Direct => "direct",
             Self::Order => "order",
         }
     }

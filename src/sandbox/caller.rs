@@ -14,13 +14,18 @@ use super::chat::ChatDesk;
 use crate::call::{CallControl, CallIds, EndReason, Event, Leg, LoggedEvent, Side};
 use crate::caller::speech::SpeechStore;
 use crate::caller::suite::Problem;
-use crate::caller::{Patience, PreparedScript};
+use crate::caller::{Patience, PreparedScript, TEXT_PATIENCE, TextScript};
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info};
 use crate::measure::{Measures, measure};
-use crate::transport::chirp::{DialOptions, RATE, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, dial};
+use crate::transport::chat;
+use crate::transport::chirp::{DialOptions, RATE, dial};
+use crate::transport::web_socket::{RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
 
 /// The metadata key under which a run tells how much the caller's own pacing slipped, in ms.
 pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
+
+/// What a transcript says of speech whose words are not known.
+pub(super) const SPEECH: &str = "[speech]";
 
 /// Plays each run's scenario to its agent, and records it.
 #[derive(Clone)]
@@ -62,15 +67,21 @@ impl ScriptedCarrier {
         self
     }
 
-    /// The caller of a run.
+    /// The caller of a run: it speaks, or writes.
     async fn caller(&self, order: &RunOrder) -> Result<Box<dyn Leg>, String> {
+        let name = &order.scenario.name;
+        if !matches!(order.target, Target::Chirp { .. }) {
+            let script = order.scenario.script().map_err(|problems| list(&problems))?;
+            let script = TextScript::new(&script, name, "a chat").map_err(|problems| list(&problems))?;
+            return Ok(Box::new(script.caller(TEXT_PATIENCE)));
+        }
         let key = (order.scenario.number, order.test_profile_id);
         let known = self.spoken.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let script = match known {
             Some(script) => script,
             None => {
                 let script = order.scenario.script().map_err(|problems| list(&problems))?;
-                let prepared = PreparedScript::prepare(&script, &order.scenario.name, &self.speech, RATE, &self.beside);
+                let prepared = PreparedScript::prepare(&script, name, &self.speech, RATE, &self.beside);
                 let prepared = prepared.await.map_err(|error| error.to_string())?;
                 self.spoken.lock().unwrap_or_else(PoisonError::into_inner).insert(key, prepared.clone());
                 prepared
@@ -81,24 +92,25 @@ impl ScriptedCarrier {
 
     /// The agent of a run.
     async fn agent(&self, order: &RunOrder) -> Result<Box<dyn Leg>, String> {
+        let ids = [(RUN_ID_HEADER, order.run_id), (RESULT_ID_HEADER, order.result_id), (SCENARIO_ID_HEADER, order.scenario.number)];
+        let ids = ids.into_iter().map(|(name, id)| (name.to_owned(), id.to_string()));
         match &order.target {
             Target::Chirp { url, headers } => {
                 let address = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
-                let ids = [
-                    (RUN_ID_HEADER, order.run_id),
-                    (RESULT_ID_HEADER, order.result_id),
-                    (SCENARIO_ID_HEADER, order.scenario.number),
-                ];
-                let told = ids.into_iter().filter(|_| self.tells_ids).map(|(name, id)| (name.to_owned(), id.to_string()));
-                let headers = headers.iter().cloned().chain(told).collect();
+                let headers = headers.iter().cloned().chain(ids.filter(|_| self.tells_ids)).collect();
                 let options = DialOptions { headers, ..DialOptions::default() };
                 Ok(Box::new(dial(&address, &options).await.map_err(|error| error.to_string())?))
+            }
+            Target::Chat { url, headers, secret } => {
+                let address = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+                let headers: Vec<_> = headers.iter().cloned().chain(ids).collect();
+                let agent = chat::dial(&address, secret.as_ref(), &headers).await;
+                Ok(Box::new(agent.map_err(|error| error.to_string())?))
             }
             Target::ApiChat { .. } => {
                 let caller_opens = order.scenario.script().is_ok_and(|script| script.opening.is_some());
                 Ok(Box::new(self.chats.open(order.run_id, caller_opens)))
             }
-            Target::Chat { .. } => Err("not carried out yet".to_owned()),
         }
     }
 }
@@ -213,7 +225,7 @@ impl Heard {
         match &logged.event {
             Event::ScriptLine { text, .. } => self.say(Speaker::TestingAgent, text.clone(), at),
             // What an agent says is not recognised here: its turns are in the transcript, its words only where it tells them.
-            Event::SpeechStarted { .. } if role == Speaker::MainAgent => self.say(role, "[speech]".to_owned(), at),
+            Event::SpeechStarted { .. } if role == Speaker::MainAgent => self.say(role, SPEECH.to_owned(), at),
             Event::SpeechStopped { .. } => {
                 if let Some(line) = self.transcript.iter_mut().rev().find(|line| line.role == role) {
                     line.end_time = at;

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use crate::call::Limits;
 use crate::caller::suite::Scenario;
-use crate::cekura::Key;
 use crate::measure::Measures;
+use crate::transport::chat::Secret;
 
 /// Carries runs out: for each it dials the run's address with a scripted caller and says how it went.
 pub trait Carrier: Send + Sync + 'static {
@@ -75,7 +75,7 @@ pub enum Target {
         /// Headers of the upgrade request, by name. They may be secret.
         headers: Vec<(String, String)>,
         /// The agent's secret, for `X-VOCERA-SECRET`.
-        secret: Option<Key>,
+        secret: Option<Secret>,
     },
     /// Nobody is dialled: the agent fetches and posts its turns over REST.
     ApiChat {

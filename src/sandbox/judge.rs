@@ -3,9 +3,11 @@
 
 use serde_json::{Value, json};
 
+use super::caller::SPEECH;
 use super::carrier::{RunEnd, RunOutcome, Speaker, TranscriptLine};
 use super::metrics::{MetricThresholds, evaluate};
 use super::store::StoredRun;
+use crate::caller::suite::Rule;
 use crate::measure::{Measures, measure};
 
 /// What is said of a run.
@@ -27,10 +29,12 @@ struct Evidence<'a> {
     measures: Option<&'a Measures>,
     transcript: &'a [TranscriptLine],
     expected: Option<&'a str>,
+    /// The agent's words are known to the last: it writes.
+    chats: bool,
 }
 
 /// Judges a run that has just ended.
-pub(super) fn judge(outcome: &RunOutcome, expected: Option<&str>, thresholds: &MetricThresholds) -> Judgement {
+pub(super) fn judge(outcome: &RunOutcome, run: &StoredRun, thresholds: &MetricThresholds) -> Judgement {
     let evidence = Evidence {
         end: outcome.end,
         carried_out: outcome.success,
@@ -38,7 +42,8 @@ pub(super) fn judge(outcome: &RunOutcome, expected: Option<&str>, thresholds: &M
         connection_lost: outcome.connection_lost,
         measures: outcome.measures.as_ref().and_then(|measures| measures.as_deref().ok()),
         transcript: &outcome.transcript,
-        expected,
+        expected: run.expected_outcome.as_deref(),
+        chats: run.chats(),
     };
     evidence.judge(thresholds)
 }
@@ -65,6 +70,7 @@ pub(super) fn judge_again(run: &StoredRun, thresholds: &MetricThresholds) -> Opt
         measures: measures.as_ref(),
         transcript: &run.transcript,
         expected: run.expected_outcome.as_deref(),
+        chats: run.chats(),
     };
     Some(evidence.judge(thresholds))
 }
@@ -83,9 +89,20 @@ impl Evidence<'_> {
         Judgement { success, error_message, metrics, expected_outcome }
     }
 
-    /// What a rule says; none where the expected outcome is no rule, or where nothing is known of what the agent said.
+    /// What a rule says; none where the expected outcome is no rule, or where it is not known what the agent said.
     fn expected_outcome(&self) -> Option<Value> {
-        let _ = (self.expected, self.transcript, Speaker::MainAgent);
-        None
+        let rule = Rule::parse(self.expected?)?.ok()?;
+        let said: Vec<&str> = self
+            .transcript
+            .iter()
+            .filter(|line| line.role == Speaker::MainAgent && line.content != SPEECH)
+            .map(|line| line.content.as_str())
+            .collect();
+        if said.is_empty() && !self.chats {
+            return None;
+        }
+        let met = said.iter().any(|text| rule.matches(text)) || rule.matches(&said.join("\n"));
+        let words = if met { "the agent's words keep to" } else { "nothing that the agent said keeps to" };
+        Some(json!({"score": if met { 100 } else { 0 }, "explanation": [format!("{words} {rule}")], "outcome_alignments": []}))
     }
 }

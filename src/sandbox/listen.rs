@@ -96,8 +96,9 @@ const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 fn audio(runner: &Arc<Runner>, run: &StoredRun) -> Option<Response> {
     let folder = run.recording.clone()?;
     let info: CallInfo = serde_json::from_slice(&std::fs::read(folder.join(CALL_JSON)).ok()?).ok()?;
-    let rate = info.caller.rate;
-    if rate != info.agent.rate {
+    let (caller, agent) = info.caller.zip(info.agent)?;
+    let rate = caller.rate;
+    if rate != agent.rate {
         return Some((StatusCode::NOT_IMPLEMENTED, "the two sides have different rates").into_response());
     }
     let started = started(&folder)?;

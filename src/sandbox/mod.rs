@@ -35,7 +35,7 @@ pub use metrics::MetricThresholds;
 pub use project::{Agent, Profile, Project, ProjectError};
 pub use webhook::WebhookConfig;
 
-use crate::cekura::Key;
+use crate::cekura::{Key, Mode};
 use links::Links;
 use runner::{Parts, Runner};
 use store::Store;
@@ -168,6 +168,12 @@ impl Sandbox {
             }
         });
         Ok(Self { address, runner, serving })
+    }
+
+    /// Whether a sandbox carries runs of `mode` out.
+    #[must_use]
+    pub fn carries_out(mode: Mode) -> bool {
+        request::support(mode) == request::Support::CarriedOut
     }
 
     /// Where it is.

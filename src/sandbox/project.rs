@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::carrier::TestProfile;
 use crate::caller::suite::{Scenario, Suite, SuiteError};
-use crate::cekura::Key;
+use crate::transport::chat::Secret;
 
 /// The files of a project's folder.
 const AGENTS: &str = "agents.json";
@@ -63,7 +63,7 @@ pub struct Agent {
     pub chat_secret_file: Option<PathBuf>,
     /// The secret itself; never in the file.
     #[serde(skip)]
-    pub chat_secret: Option<Key>,
+    pub chat_secret: Option<Secret>,
 }
 
 /// A test profile as the sandbox knows it.
@@ -188,12 +188,9 @@ fn read_list<T: serde::de::DeserializeOwned>(path: &Path, id: impl Fn(&T) -> u64
     Ok(list)
 }
 
-fn read_secret(path: &Path) -> Result<Key, ProjectError> {
+fn read_secret(path: &Path) -> Result<Secret, ProjectError> {
     let text = std::fs::read_to_string(path).map_err(|source| ProjectError::Read { path: path.to_owned(), source })?;
-    Key::new(&text).map_err(|_| {
-        let problem = "the secret is empty, or has a character that no HTTP header can hold".to_owned();
-        ProjectError::Malformed { path: path.to_owned(), problem }
-    })
+    Secret::new(&text).ok_or_else(|| ProjectError::Malformed { path: path.to_owned(), problem: "the secret is empty".to_owned() })
 }
 
 fn suite_files(folder: &Path) -> Result<Vec<PathBuf>, ProjectError> {

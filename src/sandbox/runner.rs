@@ -153,7 +153,7 @@ impl Runner {
             Some(_) if cancel.is_cancelled() => RunOutcome::cancelled(),
             Some(_) => self.call(&run, plan, cancel).await,
         };
-        let judgement = judge(&outcome, run.expected_outcome.as_deref(), &self.thresholds);
+        let judgement = judge(&outcome, &run, &self.thresholds);
         self.note(run.id, self.store.end(run.id, &outcome, &judgement));
         self.under_way().remove(&run.id);
         if batch.left.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -1,6 +1,6 @@
 //! What each wire can do: one table, from the constants that the legs themselves use.
 
-use super::{chirp, process};
+use super::{chat, chirp, process};
 use crate::call::Abilities;
 
 /// What a wire can do.
@@ -21,7 +21,10 @@ pub struct Capability {
 }
 
 /// Every wire.
-pub const CAPABILITIES: [Capability; 2] = [chirp::CAPABILITY, process::CAPABILITY];
+pub const CAPABILITIES: [Capability; 6] = {
+    let [web_socket, child, openai, rest] = chat::CAPABILITIES;
+    [chirp::CAPABILITY, process::CAPABILITY, web_socket, child, openai, rest]
+};
 
 /// [`CAPABILITIES`] as a Markdown table. The README holds it; a test compares the two.
 #[must_use]

@@ -1,10 +1,14 @@
 //! One folder a wire, and the one spelling of the ways out.
 
+mod arrival;
 mod capability;
+pub mod chat;
 pub mod chirp;
 pub mod process;
 pub mod tls;
 mod way_out;
+pub mod web_socket;
 
+pub use arrival::{Arrival, Arrivals, CallerLeg, wait_for};
 pub use capability::{CAPABILITIES, Capability, capability_table};
 pub use way_out::{BadWayOut, ConnectError, ConnectOptions, WayOut};

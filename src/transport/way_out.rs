@@ -6,8 +6,10 @@ use std::str::FromStr;
 use url::Url;
 
 use super::Capability;
-use super::chirp::{self, Credentials, DialError, DialOptions};
+use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg, Secret};
+use super::chirp::{self, Credentials, DialOptions};
 use super::process::{self, ProcessError, ProcessLeg};
+use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
 
@@ -18,7 +20,17 @@ pub enum WayOut {
     Chirp(Url),
     /// `process:COMMAND ARGS`: a command, split into words like a shell does, but never run by one.
     Process(Vec<String>),
+    /// `chat://HOST:PORT/PATH`, or `chats://…` over TLS: Cekura's chat WebSocket, we being the client as Cekura is.
+    Chat(Url),
+    /// `chat-process:COMMAND ARGS`: a command that chats, one JSON frame a line.
+    ChatProcess(Vec<String>),
+    /// `openai:http://HOST:PORT/v1?model=NAME`: chat completions, whole or streamed.
+    OpenAi(OpenAi),
 }
+
+/// Every way, as messages name them.
+const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or \
+                    openai:URL?model=NAME";
 
 /// A string that is no way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,33 +47,53 @@ pub struct ConnectOptions {
     pub rate: Rate,
     /// For an agent that asks for HTTP Basic authentication.
     pub credentials: Option<Credentials>,
+    /// Sent to a chat agent as `X-VOCERA-SECRET`.
+    pub chat_secret: Option<Secret>,
+    /// The key of an OpenAI-compatible server.
+    pub openai_key: Option<Secret>,
+    /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
+    pub agent_speaks_first: bool,
 }
 
 impl Default for ConnectOptions {
-    /// 16 kHz, no credentials.
+    /// 16 kHz, no credentials; the caller speaks first.
     fn default() -> Self {
-        Self { rate: Rate::HZ_16000, credentials: None }
+        let (credentials, chat_secret, openai_key) = (None, None, None);
+        Self { rate: Rate::HZ_16000, credentials, chat_secret, openai_key, agent_speaks_first: false }
     }
 }
 
 /// An agent that cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Over CHIRP.
+    /// Over a WebSocket.
     #[error(transparent)]
-    Chirp(#[from] DialError),
+    WebSocket(#[from] DialError),
     /// As a process.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// Over HTTP.
+    #[error(transparent)]
+    OpenAi(#[from] OpenAiError),
 }
 
 impl WayOut {
+    /// The agent there chats: it takes no audio.
+    #[must_use]
+    pub const fn is_text_only(&self) -> bool {
+        self.capability().abilities.text_only
+    }
+
     /// What the wire can do.
     #[must_use]
-    pub fn capability(&self) -> Capability {
+    pub const fn capability(&self) -> Capability {
+        let [web_socket, child, openai, _] = chat::CAPABILITIES;
         match self {
             Self::Chirp(_) => chirp::CAPABILITY,
             Self::Process(_) => process::CAPABILITY,
+            Self::Chat(_) => web_socket,
+            Self::ChatProcess(_) => child,
+            Self::OpenAi(_) => openai,
         }
     }
 
@@ -72,18 +104,25 @@ impl WayOut {
     pub async fn connect(&self, options: &ConnectOptions, ids: &CallIds) -> Result<Box<dyn Leg>, ConnectError> {
         match self {
             Self::Chirp(url) => {
-                let known = [
-                    (chirp::RUN_ID_HEADER, &ids.run_id),
-                    (chirp::RESULT_ID_HEADER, &ids.result_id),
-                    (chirp::SCENARIO_ID_HEADER, &ids.scenario_id),
-                ];
-                let headers = known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), id.clone()?))).collect();
+                let headers = id_headers(ids);
                 let credentials = options.credentials.clone();
                 Ok(Box::new(chirp::dial(url, &DialOptions { credentials, headers, ..DialOptions::default() }).await?))
             }
             Self::Process(words) => Ok(Box::new(ProcessLeg::spawn(words, options.rate, ids)?)),
+            Self::Chat(url) => Ok(Box::new(chat::dial(url, options.chat_secret.as_ref(), &id_headers(ids)).await?)),
+            Self::ChatProcess(words) => Ok(Box::new(ChatProcess::spawn(words, ids)?)),
+            Self::OpenAi(server) => {
+                let key = options.openai_key.clone();
+                Ok(Box::new(OpenAiLeg::begin(server, key, options.agent_speaks_first)?))
+            }
         }
     }
+}
+
+/// The call's ids, as far as they are known, as the headers of an upgrade request.
+fn id_headers(ids: &CallIds) -> Vec<(String, String)> {
+    let known = [(RUN_ID_HEADER, &ids.run_id), (RESULT_ID_HEADER, &ids.result_id), (SCENARIO_ID_HEADER, &ids.scenario_id)];
+    known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), id.clone()?))).collect()
 }
 
 impl FromStr for WayOut {
@@ -91,24 +130,40 @@ impl FromStr for WayOut {
 
     fn from_str(text: &str) -> Result<Self, BadWayOut> {
         let bad = |problem: &str| BadWayOut { text: text.to_owned(), problem: problem.to_owned() };
-        if let Some(command) = text.strip_prefix("process:") {
-            let words = shell_words::split(command).map_err(|_| bad("a quote in the command is not closed"))?;
-            return if words.is_empty() { Err(bad("the command is missing")) } else { Ok(Self::Process(words)) };
-        }
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(bad("use chirp://HOST:PORT/PATH, chirps://HOST:PORT/PATH or process:COMMAND"));
+        // The text may hold a secret: it is not repeated.
+        let hidden = |problem: &str| {
+            let text = text.split(['@', '?']).next().unwrap_or_default();
+            let shown = text.split_once("://").map_or(text, |(scheme, _)| scheme);
+            BadWayOut { text: format!("{shown}://…"), problem: problem.to_owned() }
         };
-        let web = match scheme {
-            "chirp" => "ws",
-            "chirps" => "wss",
-            "ws" | "wss" => return Err(bad("say which protocol the WebSocket speaks: chirp:// or chirps://")),
-            _ => return Err(bad("use chirp://, chirps:// or process:")),
+        let words = |command: &str| {
+            let words = shell_words::split(command).map_err(|_| bad("a quote in the command is not closed"))?;
+            if words.is_empty() { Err(bad("the command is missing")) } else { Ok(words) }
+        };
+        if let Some(command) = text.strip_prefix("process:") {
+            return words(command).map(Self::Process);
+        }
+        if let Some(command) = text.strip_prefix("chat-process:") {
+            return words(command).map(Self::ChatProcess);
+        }
+        if let Some(address) = text.strip_prefix("openai:") {
+            return OpenAi::parse(address).map(Self::OpenAi).map_err(|problem| hidden(&problem));
+        }
+        let Some((scheme, rest)) = text.split_once("://") else { return Err(bad(&format!("use {WAYS}"))) };
+        let (web, chats) = match scheme {
+            "chirp" => ("ws", false),
+            "chirps" => ("wss", false),
+            "chat" => ("ws", true),
+            "chats" => ("wss", true),
+            "ws" | "wss" => return Err(bad("say which protocol the WebSocket speaks: chirp://, chirps://, chat:// or chats://")),
+            _ => return Err(bad(&format!("use {WAYS}"))),
         };
         let url = Url::parse(&format!("{web}://{rest}")).map_err(|error| bad(&error.to_string()))?;
         if url.password().is_some() || !url.username().is_empty() {
-            return Err(bad("credentials do not belong into an address: set TRUNKLINE_AGENT_CREDENTIALS=user:password"));
+            let instead = if chats { "TRUNKLINE_CHAT_SECRET" } else { "TRUNKLINE_AGENT_CREDENTIALS=user:password" };
+            return Err(hidden(&format!("credentials do not belong into an address: set {instead}")));
         }
-        Ok(Self::Chirp(url))
+        Ok(if chats { Self::Chat(url) } else { Self::Chirp(url) })
     }
 }
 
@@ -117,6 +172,9 @@ impl fmt::Display for WayOut {
         match self {
             Self::Chirp(url) => f.write_str(&url.as_str().replacen("ws", "chirp", 1)),
             Self::Process(words) => write!(f, "process:{}", shell_words::join(words)),
+            Self::Chat(url) => f.write_str(&url.as_str().replacen("ws", "chat", 1)),
+            Self::ChatProcess(words) => write!(f, "chat-process:{}", shell_words::join(words)),
+            Self::OpenAi(server) => server.fmt(f),
         }
     }
 }

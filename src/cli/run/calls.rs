@@ -11,28 +11,93 @@ use tokio::task::JoinHandle;
 
 use super::super::progress::Progress;
 use super::super::serve::closed_door;
-use super::super::settings::shown;
+use super::super::settings::{chat_door, chirp_door, fits, shown};
 use crate::call::{CallEnd, CallIds, CallOutcome, EndReason};
+use crate::cekura::{Client, Mode};
+use crate::config::Config;
 use crate::conversation::FinishedCall;
 use crate::error::Failure;
 use crate::record::{CALL_JSON, CallInfo, RecordError};
 use crate::serve::{Desk, Happening, serve};
-use crate::transport::chirp::{Door, DoorConfig, DoorError};
+use crate::transport::chat::{ChatDoor, chats_of};
+use crate::transport::chirp::DoorConfig;
+use crate::transport::web_socket::{Door, DoorError};
+use crate::transport::{Arrivals, WayOut};
 
 /// How long calls may take to end after the API says that all runs have.
 const LAST_CALLS: Duration = Duration::from_secs(20);
 
+/// How the calls of a mode come in.
+pub(in super::super) enum WayIn {
+    /// Through a CHIRP door.
+    Chirp(DoorConfig),
+    /// Through a chat door.
+    Chat(ChatDoor),
+    /// They are fetched from the API.
+    Polled,
+}
+
+impl WayIn {
+    /// That of `mode`; none where its calls do not come through here.
+    pub(super) fn of(mode: Mode, config: &Config) -> Result<Option<Self>, Failure> {
+        Ok(match mode {
+            Mode::Chirp => Some(Self::Chirp(chirp_door(config)?)),
+            Mode::Text | Mode::Websocket => Some(Self::Chat(chat_door(config)?)),
+            Mode::ApiChat => Some(Self::Polled),
+            _ => None,
+        })
+    }
+
+    /// Refuses an agent that cannot take these calls.
+    pub(super) fn check(&self, agent: &WayOut) -> Result<(), Failure> {
+        match self {
+            Self::Chirp(_) => fits("CHIRP", false, agent),
+            Self::Chat(_) => fits("chat", true, agent),
+            Self::Polled => fits("REST chat", true, agent),
+        }
+    }
+
+    /// The door's address is the configuration's, not the default.
+    pub(super) fn is_set(&self, config: &Config) -> bool {
+        match self {
+            Self::Chirp(_) => config.doors.chirp.listen.is_some(),
+            Self::Chat(_) => config.doors.chat.as_ref().is_some_and(|door| door.listen.is_some()),
+            Self::Polled => false,
+        }
+    }
+
+    /// Where the door listens; none where there is none.
+    pub(super) fn listen(&mut self) -> Option<&mut SocketAddr> {
+        match self {
+            Self::Chirp(door) => Some(&mut door.listen),
+            Self::Chat(door) => Some(&mut door.listen),
+            Self::Polled => None,
+        }
+    }
+
+    /// The scheme of the door's address.
+    pub(super) fn scheme(&self) -> &'static str {
+        let encrypted = match self {
+            Self::Chirp(door) => door.tls.is_some(),
+            Self::Chat(door) => door.tls.is_some(),
+            Self::Polled => false,
+        };
+        if encrypted { "wss" } else { "ws" }
+    }
+}
+
 /// Where the calls come in.
 pub(super) enum Calls {
-    /// Our own door.
-    Door(OpenDoor),
+    /// Our own door, or the API that we poll.
+    Here(Open),
     /// Another process has the door's address: a `serve`. Its recordings are looked for in the output folder.
     Beside(SocketAddr),
 }
 
-/// A door in front of the agent.
-pub(super) struct OpenDoor {
-    address: SocketAddr,
+/// What is open in front of the agent.
+pub(super) struct Open {
+    /// The door's.
+    address: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     seen: Arc<Mutex<Seen>>,
@@ -46,37 +111,50 @@ struct Seen {
 }
 
 impl Calls {
-    /// Opens the door, unless a `serve` has.
-    pub(super) async fn open(config: DoorConfig, desk: Desk, out: &Path, progress: &Progress) -> Result<Self, Failure> {
-        let listen = config.listen;
-        let door = match Door::open(config).await {
+    /// Opens the door, unless a `serve` has. None where there is no door to open.
+    pub(super) async fn open(way_in: &WayIn, desk: &Desk, out: &Path, progress: &Progress) -> Result<Option<Self>, Failure> {
+        let (listen, opened) = match way_in {
+            WayIn::Chirp(door) => (door.listen, Door::open(door.clone()).await),
+            WayIn::Chat(door) => (door.listen, Door::open(door.clone()).await),
+            WayIn::Polled => return Ok(None),
+        };
+        let door = match opened {
             Ok(door) => door,
             Err(DoorError::Listen { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
                 let line = "is open already: a serve runs and takes the calls; its recordings are looked for in";
                 progress.line(&format!("the door at {listen} {line} {}", out.display()));
-                return Ok(Self::Beside(listen));
+                return Ok(Some(Self::Beside(listen)));
             }
             Err(error) => return Err(closed_door(error)),
         };
-        let address = door.address();
-        progress.line(&format!("door chirp {address} in front of {}", desk.agent));
+        progress.line(&format!("door {} {} in front of {}", door.wire(), door.address(), desk.agent));
+        Ok(Some(Self::take(Some(door.address()), door.into(), desk.clone(), progress)))
+    }
+
+    /// Fetches the chats of a result's runs from the API.
+    pub(super) fn poll(client: &Client, result_id: u64, desk: &Desk, progress: &Progress) -> Self {
+        progress.line(&format!("the chats of result {result_id} are fetched for {}", desk.agent));
+        Self::take(None, chats_of(client.clone(), result_id), desk.clone(), progress)
+    }
+
+    fn take(address: Option<SocketAddr>, arrivals: Arrivals, desk: Desk, progress: &Progress) -> Self {
         let (sender, happenings) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async {
             // Either way the door is to close.
             drop(stopped.await);
         };
-        let serving = tokio::spawn(serve(door, desk, sender, until));
+        let serving = tokio::spawn(serve(vec![arrivals], desk, sender, until));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let watching = tokio::spawn(watch(happenings, Arc::clone(&seen), progress.clone()));
-        Ok(Self::Door(OpenDoor { address, stop, serving, seen, watching }))
+        Self::Here(Open { address, stop, serving, seen, watching })
     }
 
-    /// The door's address.
-    pub(super) fn address(&self) -> SocketAddr {
+    /// The door's address; none where there is no door.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Door(door) => door.address,
-            Self::Beside(address) => *address,
+            Self::Here(open) => open.address,
+            Self::Beside(address) => Some(*address),
         }
     }
 
@@ -88,7 +166,7 @@ impl Calls {
                 wait_for_last_calls(all_over).await;
                 recorded_since(out, since)
             }
-            Self::Door(door) => {
+            Self::Here(door) => {
                 wait_for_last_calls(|| lock(&door.seen).under_way == 0).await;
                 // The receiver is there as long as the door serves.
                 let _ = door.stop.send(());

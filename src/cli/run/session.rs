@@ -13,7 +13,7 @@ use super::super::outcome::report_call;
 use super::super::progress::Progress;
 use super::super::sandbox::{carrier, closed};
 use super::super::settings::open_ledger;
-use super::calls::Calls;
+use super::calls::{Calls, WayIn};
 use crate::caller::speech::SpeechStore;
 use crate::caller::suite::Suite;
 use crate::cekura::{
@@ -25,7 +25,6 @@ use crate::ledger::Ledger;
 use crate::report::{Failure as RunFailure, FailureKind, Report, RunReport, Thresholds, TiedBy, TiedCall, TiedRun, Verdict, tie};
 use crate::sandbox::{PACING_SLIP_KEY, Project, Sandbox, SandboxConfig};
 use crate::serve::Desk;
-use crate::transport::chirp::DoorConfig;
 
 /// A slip of the sandbox's own pacing above this makes a run void, in ms.
 const VOID_SLIP_MS: f64 = 100.0;
@@ -51,9 +50,9 @@ pub(in super::super) struct Plan {
     pub(in super::super) place: Where,
     /// The result is followed to its end.
     pub(in super::super) waits: bool,
-    /// Whom the door connects to; none where nobody waits and where the mode has no door here.
-    pub(in super::super) desk: Option<Desk>,
-    pub(in super::super) door: DoorConfig,
+    /// How the calls come in and whom they are connected to; none where nobody waits and where the mode's calls do not come
+    /// through here.
+    pub(in super::super) desk: Option<(WayIn, Desk)>,
     /// The door's address is the configuration's, not the default.
     pub(in super::super) door_is_set: bool,
     pub(in super::super) out: PathBuf,
@@ -69,18 +68,20 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
     // From before the start on: an interruption between it and its answer must end the calls, not only this process.
     let mut interruption = Interruption::listen()?;
     let ledger = open_ledger()?;
-    if let Where::Sandbox(_) = &plan.place {
-        plan.door.listen = sandbox_door(&plan);
+    if let (Where::Sandbox(_), Some((way_in, _))) = (&plan.place, &mut plan.desk)
+        && let Some(listen) = way_in.listen()
+    {
+        *listen = sandbox_door(&plan.body, plan.door_is_set.then_some(*listen));
     }
     let since = Utc::now();
-    let calls = match plan.desk.take() {
-        Some(desk) => Some(Calls::open(plan.door.clone(), desk, &plan.out, &progress).await?),
+    let mut calls = match &plan.desk {
+        Some((way_in, desk)) => Calls::open(way_in, desk, &plan.out, &progress).await?,
         None => None,
     };
     let (client, sandbox) = match &plan.place {
         Where::Cekura(client) => (client.clone(), None),
         Where::Sandbox(sandboxed) => {
-            let sandbox = open_sandbox(&plan, sandboxed, calls.as_ref().map(Calls::address)).await?;
+            let sandbox = open_sandbox(&plan, sandboxed, calls.as_ref().and_then(Calls::address)).await?;
             progress.line(&format!("sandbox {}", sandbox.url()));
             let key = Key::new("sandbox").map_err(Failure::infrastructure)?;
             (Client::new(&sandbox.url(), key).map_err(Failure::infrastructure)?, Some(sandbox))
@@ -96,6 +97,9 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
         progress.done();
         return Ok(report_started(&plan, &started));
     }
+    if let Some((WayIn::Polled, desk)) = &plan.desk {
+        calls = Some(Calls::poll(&client, started.result_id, desk, &progress));
+    }
     let state = follow_to_end(&client, &started, &plan, &mut interruption, &progress).await;
     let finished = match calls {
         Some(calls) => Some(calls.close(&plan.out, since).await),
@@ -108,23 +112,27 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
 }
 
 /// In front of a sandbox the door listens where the payload sends the calls, if that is here; else at any free port.
-fn sandbox_door(plan: &Plan) -> SocketAddr {
-    let payload = plan.body.get("websocket_url").and_then(Value::as_str).and_then(|url| url::Url::parse(url).ok());
+fn sandbox_door(body: &Value, set: Option<SocketAddr>) -> SocketAddr {
+    let addresses = [body.get("websocket_url"), body.pointer("/scenarios/0/websocket_url")];
+    let payload = addresses.into_iter().flatten().find_map(Value::as_str).and_then(|url| url::Url::parse(url).ok());
     let here = payload.and_then(|url| {
         let port = url.port_or_known_default()?;
         matches!(url.host_str(), Some("127.0.0.1" | "localhost")).then(|| SocketAddr::from(([127, 0, 0, 1], port)))
     });
-    match here {
-        Some(address) => address,
-        None if plan.door_is_set => plan.door.listen,
-        None => ([127, 0, 0, 1], 0).into(),
-    }
+    here.or(set).unwrap_or_else(|| ([127, 0, 0, 1], 0).into())
 }
 
 async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAddr>) -> Result<Sandbox, Failure> {
-    let scheme = if plan.door.tls.is_some() { "wss" } else { "ws" };
+    let scheme = plan.desk.as_ref().map_or("ws", |(way_in, _)| way_in.scheme());
     let mut project = Project::of_suite(&sandboxed.suite);
-    project.default_agent.chirp_url = door.map(|address| format!("{scheme}://{address}/"));
+    let url = door.map(|address| format!("{scheme}://{address}/"));
+    match plan.desk.as_ref().map(|(way_in, _)| way_in) {
+        Some(WayIn::Chat(chat)) => {
+            project.default_agent.chat_secret.clone_from(&chat.secret);
+            project.default_agent.chat_url = url;
+        }
+        _ => project.default_agent.chirp_url = url,
+    }
     let config = SandboxConfig::local(plan.out.join(".sandbox"), project);
     let (carrier, chats) = carrier(sandboxed.speech.clone(), true);
     Sandbox::open(config, carrier, chats).await.map_err(closed)
@@ -205,7 +213,7 @@ fn report(plan: &Plan, state: &ResultState, calls: Option<&[FinishedCall]>, ledg
     let ties = tie(&runs, &tied);
     let reports = state.runs.iter().zip(ties).map(|(run, tie)| match tie {
         Some((call, by)) => tied_report(plan, state, run, &calls[call], by, ledger),
-        None => untied_report(run, calls.len()),
+        None => untied_report(plan, run, calls.len()),
     });
     report_of(plan, state, reports.collect())
 }
@@ -256,15 +264,22 @@ fn tied_report(plan: &Plan, state: &ResultState, run: &RunState, call: &Finished
     {
         tracing::error!("{error}");
     }
+    let by = if is_polled(plan) { TiedBy::Direct } else { by };
     let tied_by = Some(by.name().to_owned());
     let (recording, call_id, end, measures) = (of_call.recording, of_call.call_id, of_call.end, of_call.measures);
     RunReport { failures, recording, call_id, tied_by, end, measures, ..of_api }.judged()
 }
 
-fn untied_report(run: &RunState, calls: usize) -> RunReport {
+fn is_polled(plan: &Plan) -> bool {
+    matches!(plan.desk, Some((WayIn::Polled, _)))
+}
+
+fn untied_report(plan: &Plan, run: &RunState, calls: usize) -> RunReport {
     let mut failures = api_failures(run);
     if failures.iter().all(|failure| failure.kind.is_void()) {
-        let detail = if calls == 0 {
+        let detail = if is_polled(plan) {
+            "the API says that the run has ended, but its chat was never open to us".to_owned()
+        } else if calls == 0 {
             "the API says that the run has ended, but no call reached the door: does its websocket_url lead here?".to_owned()
         } else {
             format!("{calls} calls reached the door; which of them is this run's cannot be told")

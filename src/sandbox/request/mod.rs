@@ -17,6 +17,7 @@ use super::carrier::{Target, TestProfile};
 use super::project::{Agent, Project};
 use crate::caller::suite::Scenario;
 use crate::cekura::payload::{Mode, as_read, fix, parse_websocket_url, refusals};
+use crate::transport::{chat, chirp};
 use selection::{Chosen, choose};
 
 /// The most runs of one start: a slip in `frequency` is not to fill the disk.
@@ -150,6 +151,7 @@ impl Reader<'_> {
             for &personality_id in &personalities {
                 for &profile in &profiles {
                     let (scenario, test_profile) = self.project.with_profile(scenario, profile);
+                    playable(self.mode, &scenario)?;
                     let target = self.target(agent, websocket_url.as_deref(), &scenario.agent_variables)?;
                     once.push(PlannedRun { scenario: Arc::new(scenario), personality_id, test_profile, target });
                 }
@@ -218,6 +220,23 @@ fn target(
             Ok(Target::Chat { url, headers: headers.into_iter().collect(), secret })
         }
     }
+}
+
+/// A scenario that the scripted caller cannot play in this mode is refused: the API would play it with a language model.
+fn playable(mode: Mode, scenario: &Scenario) -> Result<(), Invalid> {
+    let (wire, can) = match mode {
+        Mode::Chirp => (chirp::CAPABILITY.wire, chirp::CAPABILITY.abilities),
+        _ => ("a chat", chat::ABILITIES),
+    };
+    let problems = match scenario.script() {
+        Ok(script) => script.misfits(&scenario.name, wire, can),
+        Err(problems) => problems,
+    };
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let messages: Vec<String> = problems.iter().map(|problem| format!("The sandbox cannot play it: {problem}")).collect();
+    Err(Invalid(json!({"scenarios": messages})))
 }
 
 fn is_custom_header(name: &str) -> bool {

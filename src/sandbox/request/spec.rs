@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::carrier::Target;
 use super::super::project::{Agent, Project};
-use super::{Invalid, MOST_RUNS, PlannedRun, StartRequest, Support, support, target};
+use super::{Invalid, MOST_RUNS, PlannedRun, StartRequest, Support, playable, support, target};
 use crate::caller::suite::{Problem, Scenario, Suite};
 use crate::cekura::payload::Mode;
 
@@ -99,6 +99,7 @@ impl SpecRequest {
         let mut once = Vec::new();
         for (id, mut scenario) in (first_id..).zip(suite.scenarios) {
             scenario.number = id;
+            playable(mode, &scenario)?;
             let target = spec_target(mode, &agent, &channel_body, &scenario.agent_variables)?;
             let (scenario, test_profile) = project.with_profile(&scenario, None);
             let times = scenario.frequency as usize;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row};
 use serde_json::{Map, Value};
 
 use super::super::carrier::{TestProfile, TranscriptLine};
-use crate::cekura::Status;
+use crate::cekura::{Mode, Status};
 
 pub(super) const RESULT_COLUMNS: &str = "id, name, agent_id, concurrency_limit, created_at, updated_at, mode";
 pub(super) const RUN_COLUMNS: &str =
@@ -59,6 +59,13 @@ pub(in crate::sandbox) struct StoredRun {
     pub(in crate::sandbox) outcome: Value,
     pub(in crate::sandbox) created_at: String,
     pub(in crate::sandbox) executed_at: Option<String>,
+}
+
+impl StoredRun {
+    /// It is a chat: its mode has no audio.
+    pub(in crate::sandbox) fn chats(&self) -> bool {
+        !matches!(self.mode.parse(), Ok(Mode::Chirp))
+    }
 }
 
 pub(super) fn runs_of(connection: &Connection, result_id: u64) -> rusqlite::Result<Vec<StoredRun>> {

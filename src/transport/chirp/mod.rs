@@ -15,8 +15,9 @@ mod door;
 mod leg;
 mod protocol;
 
-pub use dial::{DialError, DialOptions, dial};
-pub use door::{Arrival, Door, DoorConfig, DoorError, TlsFiles};
+pub use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
+pub use dial::{DialOptions, dial};
+pub use door::DoorConfig;
 pub use leg::{ChirpLeg, ChirpLimits};
 pub use protocol::{ErrorCode, Incoming, Refusal, Session};
 
@@ -39,14 +40,6 @@ pub(crate) const CAPABILITY: Capability = Capability {
 
 /// CHIRP's one rate.
 pub const RATE: Rate = Rate::HZ_16000;
-
-/// The ids of a call, in the upgrade request of the caller. Cekura documents these names for its text WebSockets
-/// (<https://docs.cekura.ai/documentation/integrations/chat-testing>); the sandbox sends them with CHIRP too.
-pub const RUN_ID_HEADER: &str = "X-VOCERA-RUN-ID";
-/// See [`RUN_ID_HEADER`].
-pub const RESULT_ID_HEADER: &str = "X-VOCERA-RESULT-ID";
-/// See [`RUN_ID_HEADER`].
-pub const SCENARIO_ID_HEADER: &str = "X-VOCERA-SCENARIO-ID";
 
 /// A user and a password for HTTP Basic authentication (RFC 7617). Never shown.
 #[derive(Clone, PartialEq, Eq)]

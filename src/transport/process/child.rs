@@ -1,9 +1,4 @@
-//! An agent that is a child process: s16le, one channel, on its stdin and stdout, one process a call.
-//!
-//! The child finds `TRUNKLINE_CALL_ID`, `TRUNKLINE_RATE` (Hz, both ways) and, where they are known, `TRUNKLINE_RUN_ID`,
-//! `TRUNKLINE_RESULT_ID`, `TRUNKLINE_SCENARIO_ID` and `TRUNKLINE_SCENARIO` in its environment. Its stdin is fed in real time
-//! without a gap. What it writes to stderr goes into the call's log, line by line. When it exits it has hung up. When the
-//! call ends its stdin is closed; a second later its process group gets SIGTERM, and half a second after that SIGKILL.
+//! A child process and its pipes, whatever they carry: started, fed, read, ended.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,23 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, Sleep};
 
-use super::Capability;
-use crate::audio::{Rate, from_s16le};
-use crate::call::{Abilities, CallIds, EndReason, Leg, LegCommand, LegEvent};
+use crate::call::{CallIds, EndReason, LegEvent};
 
-/// What a pipe carries.
-const ABILITIES: Abilities = Abilities { continuous_sink: true, ..Abilities::NONE };
-/// What a child process can do, for the table in the README.
-pub(super) const CAPABILITY: Capability = Capability {
-    wire: "child process",
-    way_in: None,
-    way_out: Some("`process:COMMAND`"),
-    audio: "8, 16, 24, 48 kHz, s16le",
-    abilities: ABILITIES,
-    tried: "`sh` and Python scripts",
-};
-/// What may wait for a child that does not read its stdin.
-const MOST_QUEUED: Duration = Duration::from_secs(5);
 /// From the end of the call to SIGTERM, and from there to SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
@@ -55,19 +35,15 @@ pub struct ProcessError {
     source: io::Error,
 }
 
-/// A running child.
-pub struct ProcessLeg {
-    via: String,
-    rate: Rate,
+/// A running child. Dropping it kills it.
+pub(in crate::transport) struct Child {
     group: Pid,
     exit: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
     exited: Option<String>,
     failed: bool,
     stdin: Option<ChildStdin>,
     outgoing: VecDeque<u8>,
-    not_read: u64,
     stdout: Option<ChildStdout>,
-    odd_byte: Option<u8>,
     /// It has closed its stdout, and may be about to exit.
     mute: bool,
     stderr: Option<ChildStderr>,
@@ -78,11 +54,21 @@ pub struct ProcessLeg {
     timer: Pin<Box<Sleep>>,
 }
 
+/// What came from a child.
+pub(in crate::transport) enum Output {
+    /// A line of its log.
+    Log(String),
+    /// Bytes of its stdout.
+    Bytes(Vec<u8>),
+    /// It is gone: a [`LegEvent::Hangup`].
+    Gone(LegEvent),
+}
+
 /// How far the child's end has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     No,
-    /// Its stdin is closed.
+    /// Its stdin is closed, or will be when it has read what waits.
     Asked(EndReason),
     /// It was sent SIGTERM.
     Told(EndReason),
@@ -90,17 +76,18 @@ enum Ending {
     Killed(EndReason),
 }
 
-impl ProcessLeg {
-    /// Starts `words[0]` with the rest as its arguments.
+impl Child {
+    /// Starts `words[0]` with the rest as its arguments. It finds the call's ids and `more` in its environment.
     ///
     /// # Errors
     /// [`ProcessError`] when it cannot be started.
-    pub fn spawn(words: &[String], rate: Rate, ids: &CallIds) -> Result<Self, ProcessError> {
+    pub(in crate::transport) fn spawn(words: &[String], ids: &CallIds, more: &[(&str, String)]) -> Result<Self, ProcessError> {
         let (program, arguments) = words.split_first().expect("a way out has at least one word");
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("TRUNKLINE_CALL_ID", &ids.call_id).env("TRUNKLINE_RATE", rate.hz().to_string());
+        command.env("TRUNKLINE_CALL_ID", &ids.call_id);
+        command.envs(more.iter().map(|(name, value)| (name, value)));
         let known = [
             ("TRUNKLINE_RUN_ID", &ids.run_id),
             ("TRUNKLINE_RESULT_ID", &ids.result_id),
@@ -118,17 +105,13 @@ impl ProcessLeg {
         let id = child.id().expect("a child that was not waited for has an id");
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         Ok(Self {
-            via: format!("process:{}", shell_words::join(words)),
-            rate,
             group: Pid::from_raw(id as i32),
             exit: Box::pin(async move { child.wait().await }),
             exited: None,
             failed: false,
             stdin,
             outgoing: VecDeque::new(),
-            not_read: 0,
             stdout,
-            odd_byte: None,
             mute: false,
             stderr,
             line: Vec::new(),
@@ -139,7 +122,38 @@ impl ProcessLeg {
         })
     }
 
-    fn poll_stdin(&mut self, cx: &mut Context<'_>) {
+    /// It may still read, and nobody has asked it to end.
+    pub(in crate::transport) fn listens(&self) -> bool {
+        self.stdin.is_some() && self.ending == Ending::No
+    }
+
+    /// Bytes that wait until it reads.
+    pub(in crate::transport) fn waiting(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// Puts bytes behind what waits for it.
+    pub(in crate::transport) fn send(&mut self, bytes: impl IntoIterator<Item = u8>) {
+        if self.stdin.is_some() {
+            self.outgoing.extend(bytes);
+        }
+    }
+
+    /// Throws away what it has not read.
+    pub(in crate::transport) fn drop_waiting(&mut self) {
+        self.outgoing.clear();
+    }
+
+    /// Asks it to end: its stdin is closed once it has read what waits. `reason` is what the call is told when it is gone.
+    pub(in crate::transport) fn ask(&mut self, reason: EndReason) {
+        if self.ending == Ending::No {
+            self.ending = Ending::Asked(reason);
+            self.timer.as_mut().reset(Instant::now() + PATIENCE);
+        }
+    }
+
+    /// Feeds it, as far as it reads.
+    pub(in crate::transport) fn poll_stdin(&mut self, cx: &mut Context<'_>) {
         while let Some(stdin) = self.stdin.as_mut().filter(|_| !self.outgoing.is_empty()) {
             let (bytes, _) = self.outgoing.as_slices();
             match Pin::new(stdin).poll_write(cx, bytes) {
@@ -149,6 +163,9 @@ impl ProcessLeg {
                 Poll::Pending => return,
             }
         }
+        if self.ending != Ending::No {
+            self.close_stdin();
+        }
     }
 
     fn close_stdin(&mut self) {
@@ -156,25 +173,37 @@ impl ProcessLeg {
         self.outgoing = VecDeque::new();
     }
 
-    fn poll_stdout(&mut self, cx: &mut Context<'_>) -> Option<LegEvent> {
+    /// The next thing that it says or does.
+    pub(in crate::transport) fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
+        self.poll_exit(cx);
+        self.poll_stderr(cx);
+        if let Some(line) = self.lines.pop_front() {
+            return Poll::Ready(Output::Log(line));
+        }
+        if let Some(bytes) = self.poll_stdout(cx) {
+            return Poll::Ready(Output::Bytes(bytes));
+        }
+        self.poll_timer(cx);
+        if self.exited.is_some() && self.stdout.is_none() && self.stderr.is_none() {
+            self.signal(Signal::SIGKILL);
+            self.finished = true;
+            return Poll::Ready(Output::Gone(self.hangup()));
+        }
+        Poll::Pending
+    }
+
+    fn poll_stdout(&mut self, cx: &mut Context<'_>) -> Option<Vec<u8>> {
         let stdout = self.stdout.as_mut()?;
         let mut bytes = [0; 8192];
         let mut buffer = ReadBuf::new(&mut bytes);
         match Pin::new(stdout).poll_read(cx, &mut buffer) {
             Poll::Pending => None,
-            Poll::Ready(read) => {
-                if read.is_err() || buffer.filled().is_empty() {
-                    self.stdout = None;
-                    self.closed_stdout();
-                    return None;
-                }
-                let mut audio: Vec<u8> = self.odd_byte.take().into_iter().collect();
-                audio.extend_from_slice(buffer.filled());
-                if audio.len() % 2 == 1 {
-                    self.odd_byte = audio.pop();
-                }
-                Some(LegEvent::Audio(from_s16le(&audio)))
+            Poll::Ready(read) if read.is_err() || buffer.filled().is_empty() => {
+                self.stdout = None;
+                self.closed_stdout();
+                None
             }
+            Poll::Ready(_) => Some(buffer.filled().to_vec()),
         }
     }
 
@@ -240,6 +269,7 @@ impl ProcessLeg {
             Ending::Asked(reason) => (Signal::SIGTERM, Ending::Told(reason)),
             Ending::Told(reason) | Ending::Killed(reason) => (Signal::SIGKILL, Ending::Killed(reason)),
             Ending::No => {
+                self.close_stdin();
                 self.ask(EndReason::HungUp);
                 // Registers the new moment; it lies ahead.
                 let _ = self.timer.as_mut().poll(cx);
@@ -251,12 +281,6 @@ impl ProcessLeg {
         self.timer.as_mut().reset(Instant::now() + LAST_PATIENCE);
         // Registers the new moment; it lies ahead.
         let _ = self.timer.as_mut().poll(cx);
-    }
-
-    fn ask(&mut self, reason: EndReason) {
-        self.close_stdin();
-        self.ending = Ending::Asked(reason);
-        self.timer.as_mut().reset(Instant::now() + PATIENCE);
     }
 
     /// A group that is already gone needs no signal.
@@ -276,64 +300,7 @@ impl ProcessLeg {
     }
 }
 
-impl Leg for ProcessLeg {
-    fn rate(&self) -> Rate {
-        self.rate
-    }
-
-    fn abilities(&self) -> Abilities {
-        ABILITIES
-    }
-
-    fn via(&self) -> String {
-        self.via.clone()
-    }
-
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
-        self.poll_stdin(cx);
-        self.poll_exit(cx);
-        self.poll_stderr(cx);
-        if let Some(line) = self.lines.pop_front() {
-            return Poll::Ready(LegEvent::Log(line));
-        }
-        if self.not_read > 0 && self.outgoing.is_empty() {
-            return Poll::Ready(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
-        }
-        if let Some(audio) = self.poll_stdout(cx) {
-            return Poll::Ready(audio);
-        }
-        self.poll_timer(cx);
-        if self.exited.is_some() && self.stdout.is_none() && self.stderr.is_none() {
-            self.signal(Signal::SIGKILL);
-            self.finished = true;
-            return Poll::Ready(self.hangup());
-        }
-        Poll::Pending
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_stdin(cx);
-        self.outgoing.is_empty() && self.not_read == 0
-    }
-
-    fn command(&mut self, command: LegCommand<'_>) {
-        match command {
-            LegCommand::Audio(samples) if self.stdin.is_some() => {
-                let room = self.rate.samples_in(MOST_QUEUED) as usize * 2;
-                if self.outgoing.len() + samples.len() * 2 <= room {
-                    self.outgoing.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
-                } else {
-                    self.not_read += 1;
-                }
-            }
-            LegCommand::Hangup(reason) if self.ending == Ending::No => self.ask(reason),
-            // A pipe carries audio alone.
-            _ => {}
-        }
-    }
-}
-
-impl Drop for ProcessLeg {
+impl Drop for Child {
     fn drop(&mut self) {
         if !self.finished {
             self.signal(Signal::SIGKILL);

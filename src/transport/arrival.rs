@@ -1,0 +1,97 @@
+//! Calls that come in, whatever door or API they come through.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::call::{Leg, LegEvent};
+
+/// Calls that may wait to be taken.
+const MOST_WAITING: usize = 16;
+
+/// A caller's leg, while its call has not begun.
+pub trait CallerLeg: Leg {
+    /// Something failed on our side: says so and closes.
+    fn fail(&mut self, detail: &str);
+
+    /// The call begins. What the far side said before is `kept`, to be given anew, but for `skipped` samples of its audio.
+    fn resume(&mut self, kept: VecDeque<LegEvent>, skipped: u64);
+}
+
+/// Waits for `work` before the call of `leg` begins. The far side is heard meanwhile, but nobody listens: its audio is let go.
+///
+/// # Errors
+/// The far side's [`LegEvent::Hangup`], when it leaves before `work` is done.
+pub async fn wait_for<T>(leg: &mut dyn CallerLeg, work: impl Future<Output = T>) -> Result<T, LegEvent> {
+    let mut work = std::pin::pin!(work);
+    let (mut kept, mut skipped) = (VecDeque::new(), 0);
+    let waited = std::future::poll_fn(|cx| {
+        // All that has come before the work is done is let go: none of it waits when the call begins.
+        while let Poll::Ready(event) = leg.poll_event(cx) {
+            match event {
+                LegEvent::Audio(samples) => skipped += samples.len() as u64,
+                hangup @ LegEvent::Hangup { .. } => return Poll::Ready(Err(hangup)),
+                other => kept.push_back(other),
+            }
+        }
+        work.as_mut().poll(cx).map(Ok)
+    });
+    let waited = waited.await;
+    leg.resume(kept, skipped);
+    waited
+}
+
+/// A call that came in.
+pub struct Arrival {
+    /// The caller.
+    pub leg: Box<dyn CallerLeg>,
+    /// Where it came from.
+    pub peer: String,
+    /// The run, if the caller told it.
+    pub run_id: Option<String>,
+    /// The result, likewise.
+    pub result_id: Option<String>,
+    /// The scenario, likewise.
+    pub scenario_id: Option<String>,
+    /// The agent is to say the first word; none: not known.
+    pub agent_speaks_first: Option<bool>,
+}
+
+/// Where calls come from. Dropping it ends the task that waits for them; calls that came in go on.
+pub struct Arrivals {
+    arrivals: mpsc::Receiver<Arrival>,
+    waiting: JoinHandle<()>,
+}
+
+impl Arrivals {
+    /// Calls that the task of `wait` sends.
+    pub(super) fn from_task<F>(wait: impl FnOnce(mpsc::Sender<Arrival>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, arrivals) = mpsc::channel(MOST_WAITING);
+        Self { arrivals, waiting: tokio::spawn(wait(sender)) }
+    }
+
+    /// The next call. Dropping the wait loses none.
+    pub async fn next(&mut self) -> Arrival {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`Self::next`], where calls come from several places.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+        match self.arrivals.poll_recv(cx) {
+            Poll::Ready(Some(arrival)) => Poll::Ready(arrival),
+            // No call will come any more, and none has.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        self.waiting.abort();
+    }
+}

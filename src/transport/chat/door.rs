@@ -1,0 +1,103 @@
+//! The chat door: a WebSocket server that takes Cekura's text runs in, on any path.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, Response, StatusCode};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use super::session::{IDLE, SessionRules};
+use super::{ChatLeg, MAX_MESSAGE, SECRET_HEADER, Secret};
+use crate::transport::CallerLeg;
+use crate::transport::web_socket::{Entrance, Taken, TlsFiles, refusal, web_socket_config};
+
+/// How a chat door is set up.
+#[derive(Debug, Clone)]
+pub struct ChatDoor {
+    /// Where it listens. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// `wss://` instead of `ws://`.
+    pub tls: Option<TlsFiles>,
+    /// What a caller must send as `X-VOCERA-SECRET`; none: anyone who reaches the door, which is why such a door must listen on
+    /// loopback.
+    pub secret: Option<Secret>,
+    /// The agent is to say the first word; none: not known.
+    pub agent_speaks_first: Option<bool>,
+    /// Calls at the same time; another one is closed with 1008.
+    pub max_calls: usize,
+    /// The longest message, in bytes; a longer one closes the connection with 1009.
+    pub max_message: usize,
+    /// The longest time without a content message of either side; none: for ever.
+    pub idle: Option<Duration>,
+}
+
+impl ChatDoor {
+    /// A door at `listen` with no secret, 64 calls, messages of 1 MiB and Cekura's idle time of 5 minutes.
+    #[must_use]
+    pub fn at(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            tls: None,
+            secret: None,
+            agent_speaks_first: None,
+            max_calls: 64,
+            max_message: MAX_MESSAGE,
+            idle: Some(IDLE),
+        }
+    }
+
+    fn take(&self, taken: Taken) -> ChatLeg {
+        let (idle, agent_speaks_first) = (self.idle, self.agent_speaks_first);
+        let rules = SessionRules { idle, pings: false, far_is_caller: true, agent_speaks_first };
+        ChatLeg::new(taken.socket, taken.via, rules, taken.permit)
+    }
+}
+
+impl Entrance for ChatDoor {
+    fn wire(&self) -> &'static str {
+        "chat"
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    fn tls(&self) -> Option<&TlsFiles> {
+        self.tls.as_ref()
+    }
+
+    fn guarded(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    fn max_calls(&self) -> usize {
+        self.max_calls
+    }
+
+    fn agent_speaks_first(&self) -> Option<bool> {
+        self.agent_speaks_first
+    }
+
+    fn web_socket(&self) -> WebSocketConfig {
+        web_socket_config(self.max_message)
+    }
+
+    fn refusal(&self, headers: &HeaderMap) -> Option<Response<String>> {
+        let secret = self.secret.as_ref()?;
+        let problem = match headers.get(SECRET_HEADER) {
+            None => "missing",
+            Some(given) if !secret.admits(given.as_bytes()) => "wrong",
+            Some(_) => return None,
+        };
+        Some(refusal(StatusCode::UNAUTHORIZED, format!("the {SECRET_HEADER} header is {problem}\n")))
+    }
+
+    fn leg(&self, taken: Taken) -> Box<dyn CallerLeg> {
+        Box::new(self.take(taken))
+    }
+
+    fn refuse(&self, taken: Taken, detail: String) -> BoxFuture<'_, ()> {
+        Box::pin(self.take(taken).refuse(detail))
+    }
+}

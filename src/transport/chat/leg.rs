@@ -1,0 +1,258 @@
+//! One side of a chat WebSocket as a call's leg.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::tungstenite::protocol::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::protocol::{self, Frame, UNKNOWN_FRAME, fault};
+use super::session::{Due, Session, SessionRules};
+use super::{ABILITIES, NO_RATE};
+use crate::audio::Rate;
+use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, Side};
+use crate::transport::CallerLeg;
+use crate::transport::web_socket::{Link, Read, Socket};
+
+/// From our `end_call` to our close (Cekura's chat page: 1 s). A far side that closes before is not waited for.
+const LINGER: Duration = Duration::from_secs(1);
+/// Messages that may wait for a far side that does not read.
+const MOST_QUEUED: usize = 1000;
+/// How many faults a far side may make before the session is closed with 1008.
+const MOST_FAULTS: u32 = 100;
+/// Where nothing is due the timer still needs a moment.
+const NEVER: Duration = Duration::from_secs(86_400);
+
+/// A chat WebSocket.
+pub struct ChatLeg {
+    link: Link,
+    via: String,
+    session: Session,
+    far: Side,
+    timer: Pin<Box<Sleep>>,
+    events: VecDeque<LegEvent>,
+    faults: u32,
+    not_read: u64,
+    /// The agent's crash, as the far side is to be told of it.
+    crash: Option<String>,
+    /// We have said `end_call` and close at this time, for this reason.
+    leaving: Option<(Instant, EndReason)>,
+}
+
+impl ChatLeg {
+    pub(super) fn new(socket: Socket, via: String, rules: SessionRules, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let now = Instant::now();
+        Self {
+            link: Link::new(socket, permit),
+            via,
+            session: Session::new(rules, now),
+            far: if rules.far_is_caller { Side::Caller } else { Side::Agent },
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            events: VecDeque::new(),
+            faults: 0,
+            not_read: 0,
+            crash: None,
+            leaving: None,
+        }
+    }
+
+    /// Refuses the far side at once: closes with 1008 and `detail`.
+    pub(super) async fn refuse(mut self, detail: String) {
+        self.link.close(EndReason::ProtocolError, detail, CloseCode::Policy);
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(event) = self.poll_event(cx) {
+                if matches!(event, LegEvent::Hangup { .. }) {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn take(&mut self, read: Read) {
+        let now = Instant::now();
+        match read {
+            Read::Nothing => {}
+            // The session is over.
+            Read::Message(_) if !self.link.is_open() => {}
+            Read::Message(Message::Text(text)) => self.take_frame(protocol::read(&text), now),
+            Read::Message(Message::Pong(_)) => self.session.pong(),
+            Read::Message(Message::Binary(bytes)) => {
+                self.fault(fault(UNKNOWN_FRAME, format!("a binary message of {} bytes: a chat is text", bytes.len())));
+            }
+            // A ping is answered by the WebSocket itself.
+            Read::Message(_) => {}
+            Read::NotUtf8 => {
+                let detail = "text that is not UTF-8".to_owned();
+                self.link.close_deaf(EndReason::ProtocolError, detail, CloseCode::Invalid);
+            }
+            Read::TooLong(detail) => self.link.close_deaf(EndReason::ProtocolError, detail, CloseCode::Size),
+        }
+    }
+
+    fn take_frame(&mut self, frame: Frame, now: Instant) {
+        for event in frame.events {
+            match event {
+                LegEvent::Fault { .. } => self.fault(event),
+                LegEvent::Text(_) => {
+                    self.session.far_spoke(now);
+                    self.events.push_back(event);
+                }
+                _ => self.events.push_back(event),
+            }
+        }
+        if frame.ends {
+            self.link.close(EndReason::HungUp, String::new(), CloseCode::Normal);
+        }
+    }
+
+    fn fault(&mut self, fault: LegEvent) {
+        self.events.push_back(fault);
+        self.faults += 1;
+        if self.faults == MOST_FAULTS {
+            let detail = format!("{MOST_FAULTS} frames broke the protocol");
+            self.link.close(EndReason::ProtocolError, detail, CloseCode::Policy);
+        }
+    }
+
+    fn send(&mut self, frame: &Value) {
+        if self.link.queued() < MOST_QUEUED {
+            self.link.push(Message::text(frame.to_string()));
+        } else {
+            self.not_read += 1;
+        }
+    }
+
+    /// Ends the session in the ordinary way; the close follows, unless the far side is faster.
+    fn say_goodbye(&mut self, reason: EndReason) {
+        if self.leaving.is_none() {
+            self.send(&protocol::end_call());
+            self.leaving = Some((Instant::now() + LINGER, reason));
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        while self.link.is_open() {
+            let now = Instant::now();
+            if let Some((at, reason)) = self.leaving {
+                if now >= at {
+                    self.link.close(reason, String::new(), CloseCode::Normal);
+                    return;
+                }
+            } else if let Some(due) = self.session.due(now) {
+                self.do_now(due);
+                continue;
+            }
+            let wake = self.leaving.map(|(at, _)| at).or_else(|| self.session.next_wake()).unwrap_or(now + NEVER);
+            self.timer.as_mut().reset(wake);
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+    }
+
+    fn do_now(&mut self, due: Due) {
+        match due {
+            Due::Ping => self.link.push(Message::Ping(Vec::new().into())),
+            Due::End { reason: EndReason::ConnectionLost, detail } => {
+                self.link.close(EndReason::ConnectionLost, detail, CloseCode::Error);
+            }
+            Due::End { reason, detail } => {
+                self.send(&protocol::end_call());
+                self.link.close(reason, detail, CloseCode::Normal);
+            }
+        }
+    }
+
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> bool {
+        let sent = self.link.poll_send(cx).is_ready();
+        if sent && self.not_read > 0 {
+            self.events.push_back(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
+        }
+        sent
+    }
+
+    /// The far side closed after our `end_call`: that is our end and not its own.
+    fn gone(&self, gone: LegEvent) -> LegEvent {
+        match (self.leaving, gone) {
+            (Some((_, reason)), LegEvent::Hangup { reason: EndReason::HungUp, detail }) => LegEvent::Hangup { reason, detail },
+            (_, gone) => gone,
+        }
+    }
+}
+
+impl CallerLeg for ChatLeg {
+    /// Tells that the agent is not there, and closes with 1011.
+    fn fail(&mut self, detail: &str) {
+        self.send(&protocol::metadata(&protocol::crashed(detail)));
+        self.link.close(EndReason::ConnectionLost, detail.to_owned(), CloseCode::Error);
+    }
+
+    fn resume(&mut self, mut kept: VecDeque<LegEvent>, _: u64) {
+        kept.append(&mut self.events);
+        self.events = kept;
+    }
+}
+
+impl Leg for ChatLeg {
+    fn rate(&self) -> Rate {
+        NO_RATE
+    }
+
+    fn abilities(&self) -> Abilities {
+        ABILITIES
+    }
+
+    fn via(&self) -> String {
+        self.via.clone()
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
+        loop {
+            self.poll_timer(cx);
+            let sent = self.poll_outgoing(cx);
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            if let Some(gone) = self.link.poll_gone(sent, cx) {
+                return Poll::Ready(self.gone(gone));
+            }
+            match self.link.poll_read(cx) {
+                Poll::Ready(read) => self.take(read),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn command(&mut self, command: LegCommand<'_>) {
+        if !self.link.is_open() || self.leaving.is_some() {
+            return;
+        }
+        match command {
+            LegCommand::Text(text) => {
+                self.session.near_spoke(Instant::now());
+                self.send(&protocol::content(text));
+            }
+            LegCommand::Metadata(metadata) => self.send(&protocol::metadata(metadata)),
+            LegCommand::FunctionCall(call) => self.send(&protocol::call(call)),
+            LegCommand::FunctionResult(result) => self.send(&protocol::result(result)),
+            LegCommand::Ending(end) => {
+                let broke = matches!(end.reason, EndReason::ConnectionLost | EndReason::ProtocolError);
+                let agents = self.far == Side::Caller && end.by == Some(Side::Agent);
+                self.crash = (broke && agents).then(|| end.detail.clone());
+            }
+            LegCommand::Hangup(reason) => match self.crash.take() {
+                Some(detail) => self.fail(&detail),
+                None => self.say_goodbye(reason),
+            },
+            _ => tracing::debug!("a chat carries text, function calls and metadata only"),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The dial: a WebSocket client that places calls.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_tungstenite::client_async_with_config;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request, StatusCode};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use url::Url;
+
+use super::Socket;
+use crate::transport::tls::{self, TlsError, Wire};
+
+/// Tries after the first (Cekura's CHIRP page: three).
+const RETRIES: u32 = 3;
+/// The pause before the first retry; it doubles.
+const BACKOFF: Duration = Duration::from_millis(500);
+/// How long one try may take.
+const TRY_TIME: Duration = Duration::from_secs(10);
+
+/// A call that could not be placed.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The far side does not take our credentials. Not tried again.
+    #[error("websocket-authentication-failed: {url} answered {status}")]
+    Authentication {
+        /// Whom we dialled.
+        url: Url,
+        /// 401 or 403.
+        status: u16,
+    },
+    /// The far side answers, but not with a WebSocket. Not tried again.
+    #[error("{url} is no {wire} WebSocket: it answered {status}")]
+    NotAWebSocket {
+        /// Whom we dialled.
+        url: Url,
+        /// What it should have spoken.
+        wire: &'static str,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// Nobody there, each time that we tried.
+    #[error("{url} cannot be reached, tried {tries} times: {problem}")]
+    Unreachable {
+        /// Whom we dialled.
+        url: Url,
+        /// How often.
+        tries: u32,
+        /// What went wrong the last time.
+        problem: String,
+    },
+    /// A header or an address that cannot be sent.
+    #[error("cannot dial {url}: {problem}")]
+    Request {
+        /// Whom we would have dialled.
+        url: Url,
+        /// Why not.
+        problem: String,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A header of the upgrade request. A secret one is shown in no log.
+///
+/// # Errors
+/// [`DialError::Request`], naming the header and not its value.
+pub(in crate::transport) fn header(
+    url: &Url,
+    name: &str,
+    value: &str,
+    secret: bool,
+) -> Result<(HeaderName, HeaderValue), DialError> {
+    let problem = |problem: String| DialError::Request { url: url.clone(), problem: format!("header {name:?}: {problem}") };
+    let header = HeaderName::try_from(name).map_err(|error| problem(error.to_string()))?;
+    let mut value = HeaderValue::from_str(value).map_err(|error| problem(error.to_string()))?;
+    value.set_sensitive(secret);
+    Ok((header, value))
+}
+
+/// Connects to a WebSocket server that speaks `wire`; tries again three times, with a growing pause, when it cannot be reached.
+///
+/// # Errors
+/// [`DialError`].
+pub(in crate::transport) async fn connect(
+    url: &Url,
+    wire: &'static str,
+    headers: &[(HeaderName, HeaderValue)],
+    config: WebSocketConfig,
+) -> Result<Socket, DialError> {
+    let mut pause = BACKOFF;
+    let mut tries = 1;
+    loop {
+        let attempt = tokio::time::timeout(TRY_TIME, try_once(url, wire, headers, config));
+        let problem = match attempt.await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(Attempt::Final(error))) => return Err(error),
+            Ok(Err(Attempt::Again(problem))) => problem,
+            Err(_) => format!("no answer within {} s", TRY_TIME.as_secs()),
+        };
+        if tries > RETRIES {
+            return Err(DialError::Unreachable { url: url.clone(), tries, problem });
+        }
+        tracing::info!("{url} cannot be reached ({problem}); trying again in {} ms", pause.as_millis());
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+        tries += 1;
+    }
+}
+
+/// Why one try failed.
+enum Attempt {
+    Again(String),
+    Final(DialError),
+}
+
+async fn try_once(
+    url: &Url,
+    wire: &'static str,
+    headers: &[(HeaderName, HeaderValue)],
+    config: WebSocketConfig,
+) -> Result<Socket, Attempt> {
+    let again = |error: io::Error| Attempt::Again(error.to_string());
+    let request = request(url, headers).map_err(Attempt::Final)?;
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or(80);
+    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(again)?;
+    stream.set_nodelay(true).map_err(again)?;
+    let stream: Box<dyn Wire> = if url.scheme() == "wss" {
+        let config = tls::client_config().map_err(|error| Attempt::Final(error.into()))?;
+        let name = host.trim_matches(['[', ']']).to_owned();
+        let name = rustls::pki_types::ServerName::try_from(name)
+            .map_err(|error| Attempt::Final(DialError::Request { url: url.clone(), problem: error.to_string() }))?;
+        let connected = tokio_rustls::TlsConnector::from(config).connect(name, stream).await;
+        Box::new(connected.map_err(|error| Attempt::Again(tls::explain(&error)))?)
+    } else {
+        Box::new(stream)
+    };
+    match client_async_with_config(request, stream, Some(config)).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(WsError::Http(response)) => Err(refused(url, wire, response.status())),
+        Err(error) => Err(Attempt::Again(error.to_string())),
+    }
+}
+
+fn refused(url: &Url, wire: &'static str, status: StatusCode) -> Attempt {
+    let (url, code) = (url.clone(), status.as_u16());
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Attempt::Final(DialError::Authentication { url, status: code }),
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Attempt::Again(format!("it answered {status}"))
+        }
+        _ => Attempt::Final(DialError::NotAWebSocket { url, wire, status: code }),
+    }
+}
+
+fn request(url: &Url, headers: &[(HeaderName, HeaderValue)]) -> Result<Request<()>, DialError> {
+    let problem = |error: WsError| DialError::Request { url: url.clone(), problem: error.to_string() };
+    let mut request = url.as_str().into_client_request().map_err(problem)?;
+    for (name, value) in headers {
+        request.headers_mut().insert(name, value.clone());
+    }
+    Ok(request)
+}

@@ -1,0 +1,35 @@
+//! What every wire over a WebSocket shares: the door that takes connections in, the dial that places them, and the link that
+//! sends, reads and closes politely.
+
+mod dial;
+mod door;
+mod link;
+
+pub use dial::DialError;
+pub(super) use dial::{connect, header};
+pub(super) use door::refusal;
+pub use door::{Door, DoorError, Entrance, TlsFiles};
+pub(super) use link::{Link, Read, web_socket_config};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::WebSocketStream;
+
+use super::tls::Wire;
+
+/// A WebSocket that came through a door, with its place among the calls that the door takes.
+pub struct Taken {
+    pub(super) socket: Socket,
+    pub(super) via: String,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A WebSocket, plain or encrypted.
+pub(super) type Socket = WebSocketStream<Box<dyn Wire>>;
+
+/// The ids of a call, in the upgrade request of the caller. Cekura documents these names for its text WebSockets
+/// (<https://docs.cekura.ai/documentation/integrations/chat-testing>); the sandbox sends them with CHIRP too.
+pub const RUN_ID_HEADER: &str = "X-VOCERA-RUN-ID";
+/// See [`RUN_ID_HEADER`].
+pub const RESULT_ID_HEADER: &str = "X-VOCERA-RESULT-ID";
+/// See [`RUN_ID_HEADER`].
+pub const SCENARIO_ID_HEADER: &str = "X-VOCERA-SCENARIO-ID";

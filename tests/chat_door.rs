@@ -1,0 +1,387 @@
+//! The chat door against an independent caller in Python (`websockets` 17.4), with an agent of the same kind or a process
+//! behind it.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+
+use common::{Running, call_folder, events, path, python, run, trunkline, until};
+use serde_json::{Value, json};
+
+/// An independent chat agent in Python, and how it is reached.
+fn chat_agent(mode: &str, more: &[&str]) -> (Running, String) {
+    let mut arguments = vec!["--mode", mode];
+    arguments.extend(more);
+    let agent = Running::stdout_of(python("chat_agent.py", &arguments));
+    let port = agent.json("the port")["port"].as_u64().unwrap();
+    (agent, format!("chat://127.0.0.1:{port}/agent"))
+}
+
+/// `trunkline serve` with a chat door in front of `to`, recording into `out`, and the door's address.
+fn serve(to: &str, out: &Path, config: &str) -> (Running, String) {
+    let file = out.join("trunkline.toml");
+    std::fs::create_dir_all(out).unwrap();
+    std::fs::write(&file, config).unwrap();
+    let arguments = ["serve", "--to", to, "--chat-listen", "127.0.0.1:0", "--out", path(out), "--config", path(&file)];
+    let running = Running::stderr_of(trunkline(&arguments));
+    let address =
+        running.wait_for("the door's address", |line| line.strip_prefix("listening chat ")?.split(' ').next().map(str::to_owned));
+    (running, address)
+}
+
+/// An independent chat caller in Python, run to its end: what it got.
+fn caller(door: &str, arguments: &[&str]) -> Value {
+    let url = format!("ws://{door}/any/path?query=1");
+    let mut all = vec![url.as_str()];
+    all.extend(arguments);
+    let output = python("chat_caller.py", &all).output().expect("python starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("no summary: {text}{errors}"))
+}
+
+/// The call's folder, once its end is recorded, and its call.json.
+fn recorded(out: &Path) -> (PathBuf, Value) {
+    until("the end of the recording", || {
+        let folder = std::fs::read_dir(out).ok()?.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.is_dir())?;
+        let info: Value = serde_json::from_slice(&std::fs::read(folder.join("call.json")).ok()?).ok()?;
+        info.get("duration_ms").is_some().then_some((folder, info))
+    })
+}
+
+fn contents(got: &Value) -> Vec<&str> {
+    got["frames"].as_array().unwrap().iter().filter_map(|frame| frame["content"].as_str()).collect()
+}
+
+/// The report that `serve` writes when it is stopped.
+fn report(mut serve: Running, out: &Path) -> Value {
+    serve.interrupt();
+    assert!(serve.wait().success());
+    serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_chat_passes_from_caller_to_agent_and_back_and_is_recorded_with_its_run() {
+    let out = tempfile::tempdir().unwrap();
+    let (agent, to) = chat_agent("echo", &[]);
+    let (serve, door) = serve(&to, out.path(), "");
+    let ids = ["--header", "X-VOCERA-RUN-ID=7", "--header", "X-VOCERA-RESULT-ID=8", "--header", "x-vocera-scenario-id=9"];
+    let mut arguments = vec!["--say", "Hello", "--say", "Do you have a table for two? ✔"];
+    arguments.extend(ids);
+    let got = caller(&door, &arguments);
+    assert_eq!(contents(&got), ["you said: Hello", "you said: Do you have a table for two? ✔"]);
+    assert_eq!(got["close_code"], 1000);
+    let seen = agent.json("the agent's summary");
+    assert_eq!(seen["path"], "/agent");
+    for (name, id) in [("X-VOCERA-RUN-ID", "7"), ("X-VOCERA-RESULT-ID", "8"), ("X-VOCERA-SCENARIO-ID", "9")] {
+        let header = seen["headers"].as_object().unwrap().iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        assert_eq!(header.map(|(_, value)| value), Some(&id.into()), "{name} is passed on");
+    }
+    let frames = seen["frames"].as_array().unwrap();
+    assert_eq!(frames[..2], [json!({"content": "Hello"}), json!({"content": "Do you have a table for two? ✔"})]);
+    assert_eq!(frames[2], json!({"type": "end_call"}), "the agent is told of the end");
+    let (folder, info) = recorded(out.path());
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, ["call.json", "events.jsonl", "transcript.json"], "a chat has no audio");
+    assert_eq!((&info["run_id"], &info["result_id"], &info["scenario_id"]), (&"7".into(), &"8".into(), &"9".into()));
+    assert_eq!(info["end"], json!({"by": "caller", "reason": "hung_up"}));
+    let transcript: Value = serde_json::from_slice(&std::fs::read(folder.join("transcript.json")).unwrap()).unwrap();
+    let lines: Vec<_> = transcript.as_array().unwrap().iter().map(|line| (&line["role"], &line["content"])).collect();
+    let (theirs, ours) = (Value::from("Testing Agent"), Value::from("Main Agent"));
+    let said =
+        ["Hello", "you said: Hello", "Do you have a table for two? ✔", "you said: Do you have a table for two? ✔"].map(Value::from);
+    assert_eq!(lines, [(&theirs, &said[0]), (&ours, &said[1]), (&theirs, &said[2]), (&ours, &said[3])]);
+    let measured = run(&["measure", path(&folder), "--format", "json"]);
+    let measures: Value = serde_json::from_slice(&measured.stdout).unwrap();
+    let answers = measures["response_latency"]["answers"].as_array().unwrap();
+    assert_eq!((measures["turns"].as_array().unwrap().len(), answers.len()), (4, 2));
+    let times: Vec<f64> = events(&folder).iter().filter(|e| e["event"] == "text").map(|e| e["at_ms"].as_f64().unwrap()).collect();
+    assert!((answers[1]["latency_ms"].as_f64().unwrap() - (times[3] - times[2])).abs() < 0.01, "{answers:?} {times:?}");
+    let report = report(serve, out.path());
+    assert_eq!((&report["verdict"], &report["runs"][0]["run_id"]), (&"passed".into(), &7.into()));
+    assert_eq!(report["runs"][0]["measures"]["chat"]["agent_messages"]["value"], 2.0);
+}
+
+#[test]
+fn either_side_may_speak_first() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("greet", &[]);
+    let (_serve, door) = serve(&to, out.path(), "[doors.chat]\nagent_speaks_first = true\n");
+    let got = caller(&door, &["--agent-first", "--say", "A table, please"]);
+    assert_eq!(contents(&got), ["Hello, how can I help?", "you said: A table, please"]);
+}
+
+#[test]
+fn function_calls_keep_their_arguments_as_they_came_and_metadata_goes_alone_too() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("tools", &[]);
+    let (_serve, door) = serve(&to, out.path(), "");
+    let got = caller(&door, &["--say", "Two people"]);
+    let wanted = json!([
+        {"role": "Function Call", "data": {"id": "call-1", "name": "look_up", "arguments": "{\"day\": \"Monday\"}"}},
+        {"role": "Function Call Result", "data": {"id": "call-1", "result": {"free": ["9:00"]}}},
+        {"role": "Function Call", "data": {"id": "call-2", "name": "book", "arguments": {"at": "9:00", "party": 2}}},
+        {"role": "Function Call Result", "data": {"id": "call-2", "result": "booked"}},
+        {"metadata": {"stage": "booking"}},
+        {"content": "Booked for nine: Two people"},
+        {"metadata": {"stage": "done", "nested": {"a": [1]}}},
+    ]);
+    assert_eq!(got["frames"], wanted);
+    let (folder, _) = recorded(out.path());
+    let transcript: Value = serde_json::from_slice(&std::fs::read(folder.join("transcript.json")).unwrap()).unwrap();
+    let roles: Vec<_> = transcript.as_array().unwrap().iter().map(|line| line["role"].as_str().unwrap()).collect();
+    let (call, result) = ("Function Call", "Function Call Result");
+    assert_eq!(roles, ["Testing Agent", call, result, call, result, "Main Agent"]);
+    assert_eq!(transcript[3]["data"], wanted[2]["data"]);
+    let metadata: Vec<_> = events(&folder).into_iter().filter(|event| event["event"] == "metadata").collect();
+    assert_eq!(metadata.len(), 2);
+}
+
+#[test]
+fn both_sides_may_end_a_session_with_or_without_words() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("hang_up", &[]);
+    let (_serve, door) = serve(&to, out.path(), "");
+    let got = caller(&door, &["--mode", "listen", "--say", "Hello"]);
+    assert_eq!(got["frames"], json!([{"content": "Goodbye: Hello"}, {"type": "end_call"}]));
+    assert_eq!(got["close_code"], 1000);
+    let (_, info) = recorded(out.path());
+    assert_eq!(info["end"], json!({"by": "agent", "reason": "hung_up"}));
+    let out = tempfile::tempdir().unwrap();
+    let (agent, to) = chat_agent("echo", &[]);
+    let (_serve, door) = self::serve(&to, out.path(), "");
+    let got = caller(&door, &["--mode", "goodbye", "--say", "Hello"]);
+    assert_eq!(got["close_code"], 1000);
+    let frames = agent.json("the agent's summary");
+    let said: Vec<_> = frames["frames"].as_array().unwrap().iter().map(|frame| frame["content"].as_str().unwrap_or("-")).collect();
+    assert_eq!(said, ["Hello", "bye from the caller", "-"], "the last words are heard");
+    let (_, info) = recorded(out.path());
+    assert_eq!(info["end"]["by"], "caller");
+}
+
+#[test]
+fn an_agent_that_just_closes_has_hung_up_and_one_that_breaks_has_crashed() {
+    for (mode, reason, detail) in
+        [("close", "hung_up", ""), ("crash", "connection_lost", "out of memory"), ("vanish", "connection_lost", "broke off")]
+    {
+        let out = tempfile::tempdir().unwrap();
+        let (_agent, to) = chat_agent(mode, &[]);
+        let (serve, door) = serve(&to, out.path(), "");
+        let got = caller(&door, &["--mode", "listen", "--say", "Hello"]);
+        let (_, info) = recorded(out.path());
+        assert_eq!((&info["end"]["by"], &info["end"]["reason"]), (&"agent".into(), &reason.into()), "{mode}");
+        if reason == "hung_up" {
+            assert_eq!((&got["frames"], &got["close_code"]), (&json!([{"type": "end_call"}]), &1000.into()));
+            continue;
+        }
+        let said = got["frames"][0]["metadata"]["trunkline"]["agent_crashed"].as_str().unwrap();
+        assert!(said.contains(detail), "{mode}: {said}");
+        assert_eq!((got["frames"].as_array().unwrap().len(), &got["close_code"]), (1, &1011.into()), "no end_call");
+        let report = report(serve, out.path());
+        assert_eq!(report["runs"][0]["failures"][0]["kind"], "connection_lost");
+    }
+}
+
+#[test]
+fn a_caller_that_breaks_off_is_no_fault_of_the_agent() {
+    let out = tempfile::tempdir().unwrap();
+    let (agent, to) = chat_agent("echo", &[]);
+    let (serve, door) = serve(&to, out.path(), "");
+    caller(&door, &["--mode", "vanish", "--say", "Hello"]);
+    let frames = agent.json("the agent's summary");
+    assert_eq!(frames["frames"].as_array().unwrap().last().unwrap(), &json!({"type": "end_call"}));
+    recorded(out.path());
+    let report = report(serve, out.path());
+    assert_eq!((&report["runs"][0]["failures"][0]["kind"], &report["verdict"]), (&"caller_lost".into(), &"void".into()));
+}
+
+#[test]
+fn frames_that_mean_nothing_are_faults_and_the_chat_goes_on() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("odd", &[]);
+    let (_serve, door) = serve(&to, out.path(), "");
+    let bad = [r#"{"content": "#, "Hello there", r#"{"type": "response", "response": "x"}"#, r#"{"x": 1}"#, r#"{"content": "  "}"#];
+    let mut arguments = vec!["--mode", "raw"];
+    bad.iter().for_each(|text| arguments.extend(["--say", text]));
+    let got = caller(&door, &arguments);
+    assert_eq!(contents(&got), ["you said: still there?"]);
+    let (folder, _) = recorded(out.path());
+    let codes = |side: &str| -> Vec<String> {
+        let of_side = events(&folder).into_iter().filter(|event| event["event"] == "fault" && event["side"] == side);
+        of_side.map(|event| event["code"].as_str().unwrap().to_owned()).collect()
+    };
+    let (json, legacy, unknown, field) = ("NOT_JSON", "LEGACY_DIALECT", "UNKNOWN_FRAME", "BAD_FIELD");
+    assert_eq!(codes("caller"), [json, legacy, legacy, unknown, unknown]);
+    assert_eq!(codes("agent"), [legacy, json, legacy, legacy, unknown, field, field, unknown]);
+}
+
+#[test]
+fn a_message_that_is_too_long_closes_with_1009_and_pings_are_answered() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("echo", &[]);
+    let (_serve, door) = serve(&to, out.path(), "[doors.chat]\nmax_message = 100000\nmax_calls = 1\n");
+    let got = caller(&door, &["--mode", "huge"]);
+    assert_eq!(got["close_code"], 1009);
+    let mut staying =
+        Running::until_told(python("chat_caller.py", &[&format!("ws://{door}/"), "--mode", "stay", "--say", "Hello"]));
+    assert_eq!(staying.json("that it has spoken")["said"], true);
+    let second = caller(&door, &["--mode", "listen"]);
+    assert_eq!((&second["close_code"], &second["close_reason"]), (&1008.into(), &"all 1 calls are taken".into()));
+    staying.tell();
+    staying.json("its summary");
+    let pinged = until("a free place", || {
+        let got = caller(&door, &["--mode", "ping"]);
+        got.get("pong_after").is_some().then_some(got)
+    });
+    assert_eq!(pinged["close_code"], 1000);
+}
+
+#[test]
+fn a_session_in_which_nobody_says_anything_is_ended() {
+    let (hello, nothing) = (&["--mode", "listen", "--say", "Hello"][..], &["--mode", "listen"][..]);
+    for (first, arguments, kind, detail) in [
+        ("", hello, "agent_silent", "no message for 1 s"),
+        ("agent_speaks_first = true\n", nothing, "agent_silent", "no message for 1 s"),
+        ("", nothing, "caller_lost", "no message for 1 s"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (silent, out) = (silent_process(folder.path()), folder.path().join("calls"));
+        let (serve, door) = serve(&silent, &out, &format!("[doors.chat]\nidle_s = 1\n{first}"));
+        let got = caller(&door, arguments);
+        assert_eq!((&got["frames"], &got["close_code"]), (&json!([{"type": "end_call"}]), &1000.into()));
+        assert!(got["closed_after"].as_f64().unwrap() >= 1.0);
+        recorded(&out);
+        let failure = report(serve, &out)["runs"][0]["failures"][0].clone();
+        assert_eq!((&failure["kind"], &failure["detail"]), (&kind.into(), &detail.into()));
+    }
+}
+
+/// An agent that reads and says nothing.
+fn silent_process(folder: &Path) -> String {
+    let file = folder.join("silent.py");
+    std::fs::write(&file, "import sys\nsys.stdin.read()\n").unwrap();
+    format!("chat-process:python3 {}", file.display())
+}
+
+#[test]
+fn a_secret_is_asked_for_and_shown_nowhere() {
+    let out = tempfile::tempdir().unwrap();
+    let secret = out.path().join("secret");
+    std::fs::write(&secret, "s3cret-of-the-door\n").unwrap();
+    let (_agent, to) = chat_agent("echo", &["--secret", "s3cret-of-the-agent"]);
+    let (config, calls) = (out.path().join("trunkline.toml"), out.path().join("calls"));
+    std::fs::write(&config, format!("[doors.chat]\nsecret_file = {:?}\n", path(&secret))).unwrap();
+    let arguments =
+        ["-vvv", "serve", "--to", &to, "--chat-listen", "127.0.0.1:0", "--out", path(&calls), "--config", path(&config)];
+    let log = out.path().join("log");
+    let mut command = trunkline(&arguments);
+    command.env("TRUNKLINE_CHAT_SECRET", "s3cret-of-the-agent").stderr(std::fs::File::create(&log).unwrap());
+    let mut serve = command.stdin(std::process::Stdio::null()).spawn().unwrap();
+    let door = until("the door's address", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        text.lines().find_map(|line| Some(line.strip_prefix("listening chat ")?.split(' ').next()?.to_owned()))
+    });
+    let refused = caller(&door, &["--mode", "listen"]);
+    assert_eq!(
+        (&refused["refused"], refused["reason"].as_str().unwrap()),
+        (&401.into(), "the X-VOCERA-SECRET header is missing\n")
+    );
+    let refused = caller(&door, &["--mode", "listen", "--header", "X-VOCERA-SECRET=wrong"]);
+    assert_eq!((&refused["refused"], refused["reason"].as_str().unwrap()), (&401.into(), "the X-VOCERA-SECRET header is wrong\n"));
+    let got = caller(&door, &["--say", "Hello", "--header", "X-VOCERA-SECRET=s3cret-of-the-door"]);
+    assert_eq!(contents(&got), ["you said: Hello"]);
+    recorded(&calls);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(serve.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    serve.wait().unwrap();
+    let mut seen = vec![std::fs::read_to_string(&log).unwrap()];
+    assert!(seen[0].contains("DEBUG"), "the log tells all it can");
+    let mut folders = vec![calls];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { seen.push(std::fs::read_to_string(path).unwrap()) }
+        }
+    }
+    assert!(seen.len() >= 6, "the log, two reports and a call's three files");
+    assert!(seen.iter().all(|text| !text.contains("s3cret")), "a secret was written down");
+}
+
+#[test]
+fn a_plain_request_is_answered() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("echo", &[]);
+    let (_serve, door) = serve(&to, out.path(), "");
+    let ask = |request: &str| {
+        let mut stream = TcpStream::connect(&door).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(ask("POST / HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    assert!(ask("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    assert!(ask("nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
+}
+
+#[test]
+fn a_door_and_an_agent_that_do_not_go_together_are_refused_at_the_start() {
+    for (arguments, said) in [
+        (
+            &["serve", "--to", "chirp://127.0.0.1:1/", "--chat-listen", "127.0.0.1:0"][..],
+            "a chat door cannot stand in front of chirp://127.0.0.1:1/, which takes audio",
+        ),
+        (
+            &["serve", "--to", "chat://127.0.0.1:1/", "--listen", "127.0.0.1:0"],
+            "a CHIRP door cannot stand in front of chat://127.0.0.1:1/, which takes text only",
+        ),
+        (
+            &["serve", "--to", "chat://127.0.0.1:1/", "--chat-listen", "0.0.0.0:0"],
+            "a chat door on 0.0.0.0:0, which is not loopback, needs credentials",
+        ),
+        (&["call", "--to", "chat-process:cat"], "chat-process:cat takes text only"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = trunkline(arguments).current_dir(folder.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(said), "{errors}");
+    }
+}
+
+#[test]
+fn an_agent_that_cannot_be_reached_is_told_to_the_caller() {
+    let out = tempfile::tempdir().unwrap();
+    let (serve, door) = serve("chat-process:/no/such/agent", out.path(), "");
+    let got = caller(&door, &["--mode", "listen"]);
+    assert_eq!(got["frames"][0]["metadata"]["trunkline"]["agent_crashed"], "the agent cannot be reached");
+    assert_eq!(got["close_code"], 1011);
+    let report = report(serve, out.path());
+    assert_eq!(report["runs"][0]["failures"][0]["kind"], "agent_unreachable");
+}
+
+#[test]
+fn a_killed_serve_leaves_what_was_said_and_repair_makes_the_rest() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("echo", &[]);
+    let (mut serve, door) = serve(&to, out.path(), "");
+    let staying = Running::until_told(python("chat_caller.py", &[&format!("ws://{door}/"), "--mode", "stay", "--say", "Hello"]));
+    assert_eq!(staying.json("that it has spoken")["said"], true);
+    let folder = call_folder(out.path());
+    until("the answer on disk", || {
+        std::fs::read_to_string(folder.join("events.jsonl")).ok()?.contains("you said: Hello").then_some(())
+    });
+    serve.kill_9();
+    assert!(!folder.join("transcript.json").exists());
+    let output = run(&["record", "repair", path(&folder)]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let transcript: Value = serde_json::from_slice(&std::fs::read(folder.join("transcript.json")).unwrap()).unwrap();
+    assert_eq!(transcript.as_array().unwrap().len(), 2);
+    let info: Value = serde_json::from_slice(&std::fs::read(folder.join("call.json")).unwrap()).unwrap();
+    assert_eq!(info["repaired"], true);
+    assert!(run(&["measure", path(&folder)]).status.success());
+}
