@@ -41,6 +41,8 @@ pub struct Started {
     pub runs: Vec<RunState>,
     /// The answer was lost, and the result was found by its name.
     pub found_by_name: bool,
+    /// The API's answer as it came.
+    pub answer: Value,
     /// The ledger could not take the reply; the runs go on nevertheless.
     pub ledger_error: Option<String>,
 }
@@ -174,7 +176,8 @@ pub enum RecoverError {
 fn finish(ledger: &Ledger, start: StartId, name: String, result: ResultState, found_by_name: bool) -> Started {
     let runs: Vec<LedgerRun> = result.runs.iter().map(ledger_run).collect();
     let ledger_error = ledger.replied(start, result.id, &runs).err().map(|e| e.to_string());
-    Started { start, result_id: result.id, name, runs: result.runs, found_by_name, ledger_error }
+    let ResultState { id, runs, raw, .. } = result;
+    Started { start, result_id: id, name, runs, found_by_name, answer: raw, ledger_error }
 }
 
 fn ledger_run(run: &RunState) -> LedgerRun {

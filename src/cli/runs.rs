@@ -20,12 +20,19 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// The runs of a result; as JSON a bare list
+    /// The runs of a result, an agent or a project; as JSON a bare list
     #[command(after_help = "Example:\n  trunkline runs list --result-id 9 --format json | jq -r '.[].status'")]
+    #[command(group = clap::ArgGroup::new("whose").args(["result_id", "agent_id", "project_id"]).required(true).multiple(true))]
     List {
-        /// The result
+        /// Only those of this result
         #[arg(long, value_name = "ID")]
-        result_id: u64,
+        result_id: Option<u64>,
+        /// Only those of this agent
+        #[arg(long, value_name = "ID")]
+        agent_id: Option<u64>,
+        /// Only those of this project
+        #[arg(long, value_name = "ID")]
+        project_id: Option<u64>,
         /// Only those of this status
         #[arg(long)]
         status: Option<String>,
@@ -38,6 +45,16 @@ enum Command {
     Get {
         /// The run
         id: u64,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// These runs in full; as JSON a bare list
+    #[command(after_help = "Example:\n  trunkline runs bulk --ids 123,124 --format json")]
+    Bulk {
+        /// The runs
+        #[arg(long, alias = "run-ids", value_name = "ID,…", value_delimiter = ',', required = true)]
+        ids: Vec<u64>,
         /// What is printed on stdout
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
@@ -86,8 +103,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let client = Client::from_env().map_err(Failure::usage)?;
     runtime()?.block_on(async {
         match &args.command {
-            Command::List { result_id, status, format } => {
-                let mut runs = client.runs(*result_id).await.map_err(Failure::infrastructure)?;
+            Command::List { result_id, agent_id, project_id, status, format } => {
+                let query = [("result_id", result_id), ("agent_id", agent_id), ("project_id", project_id)];
+                let query: Vec<_> = query.iter().filter_map(|(key, id)| Some((*key, id.as_ref()?.to_string()))).collect();
+                let query: Vec<_> = query.iter().map(|(key, id)| (*key, id.as_str())).collect();
+                let mut runs = client.runs_of(&query).await.map_err(Failure::infrastructure)?;
                 runs.retain(|run| status.as_ref().is_none_or(|status| run.status.as_str() == status));
                 print(&runs, *format);
                 Ok(Exit::Passed)
@@ -95,6 +115,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             Command::Get { id, format } => {
                 let run = client.run(*id).await.map_err(Failure::infrastructure)?;
                 print_one(&run, *format);
+                Ok(Exit::Passed)
+            }
+            Command::Bulk { ids, format } => {
+                print(&client.runs_by_id(ids).await.map_err(Failure::infrastructure)?, *format);
                 Ok(Exit::Passed)
             }
             Command::Wait { id, times, format } => wait(&client, *id, times, *format).await,

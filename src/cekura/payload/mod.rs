@@ -10,6 +10,7 @@ mod estimate;
 mod field;
 mod fix;
 mod modes;
+mod strict;
 mod token;
 
 use std::fmt;
@@ -21,6 +22,8 @@ pub(crate) use check::parse_websocket_url;
 pub use detect::detect;
 pub use estimate::estimate_runs;
 pub use fix::fix;
+pub use modes::CHANNELS;
+pub use strict::read_strictly;
 pub use token::{holds_secret, redacted, room_token};
 
 use field::{Field, Kind};
@@ -57,11 +60,13 @@ pub enum Mode {
     Elevenlabs,
     /// Text that you fetch and answer over REST: `run_scenarios_api_chat`.
     ApiChat,
+    /// A test suite of yours, over one of several channels: `run_scenarios_json`.
+    Spec,
 }
 
 impl Mode {
     /// Every mode that this version knows.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Voice,
         Self::Text,
         Self::Chirp,
@@ -76,6 +81,7 @@ impl Mode {
         Self::RetellWebrtc,
         Self::Elevenlabs,
         Self::ApiChat,
+        Self::Spec,
     ];
 
     /// The mode's name on the command line, for example `chirp`.
@@ -96,6 +102,7 @@ impl Mode {
             Self::RetellWebrtc => "retell_webrtc",
             Self::Elevenlabs => "elevenlabs",
             Self::ApiChat => "api_chat",
+            Self::Spec => "spec",
         }
     }
 
@@ -117,6 +124,7 @@ impl Mode {
             Self::RetellWebrtc => "run_scenarios_retell_webrtc",
             Self::Elevenlabs => "run_scenarios_elevenlabs",
             Self::ApiChat => "run_scenarios_api_chat",
+            Self::Spec => "run_scenarios_json",
         }
     }
 
@@ -124,6 +132,11 @@ impl Mode {
     #[must_use]
     pub fn takes_name(self) -> bool {
         self.field("name").is_some()
+    }
+
+    /// Whether a start names scenarios that Cekura has; a suite brings its own.
+    fn selects(self) -> bool {
+        self != Self::Spec
     }
 
     /// The members of an entry, where the mode's scenarios are entries.

@@ -133,7 +133,7 @@ async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAdd
     Sandbox::open(config, carrier(&sandboxed.ready, Patience::default(), true)).await.map_err(closed)
 }
 
-fn not_started(error: StartError) -> Failure {
+pub(in super::super) fn not_started(error: StartError) -> Failure {
     match &error {
         StartError::Body(_) => Failure::usage(&error),
         StartError::NotStarted(cause) if !cause.is_transient() => Failure::infrastructure(&error)
