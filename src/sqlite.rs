@@ -6,8 +6,14 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 /// Makes the tables where there are none, and tells the layout's version.
 pub(crate) fn lay_out(connection: &mut Connection, schema: &str, version: i64) -> rusqlite::Result<i64> {
+    let version_of = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    // A file that has its tables is opened without a wait for whoever writes to it.
+    let found = version_of(connection)?;
+    if found != 0 {
+        return Ok(found);
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let found = version_of(&transaction)?;
     if found == 0 {
         transaction.execute_batch(schema)?;
         transaction.pragma_update(None, "user_version", version)?;
