@@ -3,80 +3,8 @@
 
 mod common;
 
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-
-use common::{read_http, trunkline};
+use common::api::{Api, Fault, ok, page, response, searched};
 use serde_json::{Value, json};
-
-/// A request: method, path with query, body.
-type Asked = (String, String, Value);
-
-/// A response, or none: the connection is closed.
-type Fault = fn() -> Option<String>;
-
-/// An API on loopback.
-struct Api {
-    url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Api {
-    /// Answers each request with what `answer` gives: the whole response, or nothing at all and a closed connection.
-    fn new(answer: impl Fn(usize, &Asked) -> Option<String> + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let Some(request) = read(&mut stream) else { continue };
-                let number = {
-                    let mut kept = kept.lock().unwrap();
-                    kept.push(request.clone());
-                    kept.len()
-                };
-                if let Some(response) = answer(number, &request) {
-                    // A client that has gone away is its own business.
-                    drop(stream.write_all(response.as_bytes()));
-                }
-            }
-        });
-        Self { url, asked }
-    }
-
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
-    }
-
-    /// Runs Trunkline against it: exit code, stdout, stderr.
-    fn run(&self, folder: &Path, arguments: &[&str]) -> (i32, String, String) {
-        let mut command = trunkline(arguments);
-        command.env("CEKURA_API_URL", &self.url).env("CEKURA_API_KEY", "any").env("TRUNKLINE_LEDGER", folder.join("ledger.sqlite"));
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
-    }
-}
-
-fn read(stream: &mut TcpStream) -> Option<Asked> {
-    let (head, body) = read_http(stream)?;
-    let mut words = head.split(' ');
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    Some((method, path, serde_json::from_str(&body).unwrap_or(Value::Null)))
-}
-
-fn response(status: &str, more: &str, body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {status}\r\n{more}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
-}
-
-fn ok(body: &Value) -> Option<String> {
-    response("200 OK", "Content-Type: application/json\r\n", &body.to_string())
-}
 
 fn result(id: u64) -> Value {
     json!({"id": id, "status": "completed", "runs": {"7": {"id": 7, "status": "completed", "success": true}, "8": {"id": 8, "status": "completed"}}})
@@ -197,13 +125,7 @@ fn a_start_is_one_post_whatever_the_server_does() {
         // The result turns up by its name: then the run goes on with it.
         let api = Api::new(move |_, (method, path, _)| match (method.as_str(), path.contains("search=")) {
             ("POST", _) => fault(),
-            (_, true) => {
-                let name = path.split("search=").nth(1).unwrap().split('&').next().unwrap();
-                let name: String = url::form_urlencoded::parse(format!("n={name}").as_bytes()).next().unwrap().1.into_owned();
-                ok(
-                    &json!({"count": 1, "next": null, "previous": null, "results": [{"id": 9, "name": name, "status": "completed"}]}),
-                )
-            }
+            (_, true) => ok(&page(&[json!({"id": 9, "name": searched(path).unwrap(), "status": "completed"})])),
             _ => ok(&result(9)),
         });
         let file = folder.path().join("run.json");

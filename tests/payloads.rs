@@ -58,7 +58,7 @@ fn every_mode_has_its_own_shape() {
     {
         assert_eq!(built(mode, &format!("{selected} --provider-agent-id abc")), with(json!({key: "abc"})), "{mode}");
     }
-    assert_eq!(built("api_chat", &format!("{selected} --timeout-s 300")), with(json!({"timeout": 300})));
+    assert_eq!(built("api_chat", &format!("{selected} --chat-timeout-s 300")), with(json!({"timeout": 300})));
     let entries = json!([{"scenario": 1}, {"scenario": 2}]);
     assert_eq!(
         built("livekit_v2", &format!("{selected} --frequency 3 --agent-name clinic --agent-config {{\"a\":1}}")),
@@ -88,7 +88,7 @@ fn a_flag_that_the_mode_does_not_have_is_a_misfit() {
         ("voice", "--scenario-ids 1 --sip-endpoint x", "$.sip_endpoint: is not a field of run_scenarios"),
         ("text", "--agent-id 1 --all", "$.scenarios: is a text"),
         ("livekit_v2", "--scenario-ids 1 --frequency 101", "$.frequency: is 101, above 100"),
-        ("api_chat", "--scenario-ids 1 --timeout-s 4000", "$.timeout: is 4000, above 3600"),
+        ("api_chat", "--scenario-ids 1 --chat-timeout-s 4000", "$.timeout: is 4000, above 3600"),
         ("pipecat", "--scenario-ids 1", "$.scenarios[0]: has no pipecat_room_url"),
         (
             "pipecat",

@@ -63,7 +63,7 @@ impl RetryPolicy {
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    key: Key,
+    key: Option<Key>,
     retry: RetryPolicy,
     start_timeout: Duration,
 }
@@ -80,6 +80,10 @@ impl Client {
     /// # Errors
     /// [`ApiError::Address`] when `base` is no `http` or `https` address; [`ApiError::Setup`] when TLS cannot be set up.
     pub fn new(base: &str, key: Key) -> Result<Self, ApiError> {
+        Self::with_key(base, Some(key))
+    }
+
+    fn with_key(base: &str, key: Option<Key>) -> Result<Self, ApiError> {
         let base = parse_base(base)?;
         let http = http::client(&base).map_err(|e| ApiError::Setup(http::detail(&e)))?;
         Ok(Self { http, base, key, retry: RetryPolicy::default(), start_timeout: START_TIMEOUT })
@@ -90,9 +94,18 @@ impl Client {
     /// # Errors
     /// [`ApiError::NoKey`] when there is no key, and those of [`Client::new`].
     pub fn from_env() -> Result<Self, ApiError> {
+        let client = Self::from_env_without_key()?;
+        if client.key.is_some() { Ok(client) } else { Err(ApiError::NoKey) }
+    }
+
+    /// As [`Self::from_env`], for the few calls that the API answers without a key; one that is set is sent all the same.
+    ///
+    /// # Errors
+    /// Those of [`Client::new`], and [`ApiError::Key`] when the key cannot be one.
+    pub fn from_env_without_key() -> Result<Self, ApiError> {
         let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let key = Key::new(&set(ENV_KEY).ok_or(ApiError::NoKey)?)?;
-        Self::new(&set(ENV_URL).unwrap_or_else(|| DEFAULT_URL.to_owned()), key)
+        let key = set(ENV_KEY).map(|key| Key::new(&key)).transpose()?;
+        Self::with_key(&set(ENV_URL).unwrap_or_else(|| DEFAULT_URL.to_owned()), key)
     }
 
     /// The same client with other repeats.
@@ -129,6 +142,37 @@ impl Client {
         self.post_once(&path, Some(body), self.start_timeout).await?.read(ResultState::read)
     }
 
+    /// What the start of a suite would do: the plan, as the API gives it. It is the start's own request with `dry_run=true`,
+    /// so it is sent once: an API that took it for a start would otherwise start twice.
+    ///
+    /// # Errors
+    /// An [`ApiError`]. The answer is given as it came: see [`ResultState::read`] for one that is a start after all.
+    pub async fn dry_run(&self, body: &Value) -> Result<Value, ApiError> {
+        let path = format!("/test_framework/v1/scenarios/{}/", Mode::Spec.endpoint());
+        let query = &[("dry_run", "true")];
+        let call = Call { method: Method::POST, path: &path, query, body: Some(body), timeout: self.start_timeout };
+        self.send(&call).await?.read(Ok)
+    }
+
+    /// Whether a suite's body is right: the plan, as [`Self::dry_run`] gives it, from a call that starts nothing in any case.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn validate(&self, body: &Value) -> Result<Value, ApiError> {
+        let path = "/test_framework/v1/scenarios/validate_scenarios_json/";
+        self.again(async || self.post_once(path, Some(body), self.start_timeout).await?.read(Ok)).await
+    }
+
+    /// The JSON Schema of a suite, of this version or the API's own. It is asked for without a key, too.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn spec_schema(&self, version: Option<&str>) -> Result<Value, ApiError> {
+        let query: Vec<_> = version.map(|version| ("version", version)).into_iter().collect();
+        let path = "/test_framework/v1/scenarios/json_schema/";
+        self.again(async || self.get(path, &query).await?.read(Ok)).await
+    }
+
     /// A result with its runs.
     ///
     /// # Errors
@@ -146,12 +190,27 @@ impl Client {
     /// # Errors
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
     pub async fn runs(&self, result_id: u64) -> Result<Vec<RunState>, ApiError> {
-        let result_id = result_id.to_string();
-        let rows = self.list("/test_framework/v1/runs/", &[("result_id", &result_id)], usize::MAX).await?;
-        let mut runs: Vec<RunState> = rows.into_iter().filter_map(|row| RunState::read(row).ok()).collect();
-        runs.sort_by_key(|run| run.id);
-        runs.dedup_by_key(|run| run.id);
-        Ok(runs)
+        self.runs_of(&[("result_id", &result_id.to_string())]).await
+    }
+
+    /// The runs that fit the query (`result_id`, `agent_id`, `project_id`, of which the API wants one), by id.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn runs_of(&self, query: &[(&str, &str)]) -> Result<Vec<RunState>, ApiError> {
+        Ok(by_id(self.list("/test_framework/v1/runs/", query, usize::MAX).await?))
+    }
+
+    /// These runs in full, by id; one that does not exist is left out.
+    ///
+    /// # Errors
+    /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
+    pub async fn runs_by_id(&self, ids: &[u64]) -> Result<Vec<RunState>, ApiError> {
+        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        let query = &[("run_ids", ids.join(","))];
+        let query = &query.each_ref().map(|(key, ids)| (*key, ids.as_str()));
+        let found = self.again(async || self.get("/test_framework/v1/runs/bulk/", query).await?.read_page()).await?;
+        Ok(by_id(found.rows))
     }
 
     /// The newest `most` results that fit the query (`agent_id`, `project_id`, `search`), as the API lists them.
@@ -318,9 +377,12 @@ impl Client {
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(call.query);
         }
-        let mut key = HeaderValue::from_str(self.key.reveal()).map_err(|_| super::BadKey::Character)?;
-        key.set_sensitive(true);
-        let mut request = self.http.request(call.method.clone(), url).header(super::KEY_HEADER, key).timeout(call.timeout);
+        let mut request = self.http.request(call.method.clone(), url).timeout(call.timeout);
+        if let Some(key) = &self.key {
+            let mut key = HeaderValue::from_str(key.reveal()).map_err(|_| super::BadKey::Character)?;
+            key.set_sensitive(true);
+            request = request.header(super::KEY_HEADER, key);
+        }
         if let Some(body) = call.body {
             request = request.json(body);
         }
@@ -381,7 +443,8 @@ impl Call<'_> {
             Some(location) if status.is_redirection() => format!("redirected to {location:?}, which is not followed"),
             _ => envelope::message(&body),
         };
-        Err(ApiError::Refused { call: self.name(), status: status.as_u16(), message, retry_after })
+        let details = envelope::details(&body);
+        Err(ApiError::Refused { call: self.name(), status: status.as_u16(), message, details, retry_after })
     }
 }
 
@@ -423,6 +486,13 @@ impl Answer {
     fn garbled(&self, detail: String) -> ApiError {
         ApiError::Garbled { call: self.call.clone(), status: self.status, detail }
     }
+}
+
+fn by_id(rows: Vec<Value>) -> Vec<RunState> {
+    let mut runs: Vec<RunState> = rows.into_iter().filter_map(|row| RunState::read(row).ok()).collect();
+    runs.sort_by_key(|run| run.id);
+    runs.dedup_by_key(|run| run.id);
+    runs
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110 section 10.2.3).

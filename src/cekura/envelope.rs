@@ -8,21 +8,29 @@ use serde_json::Value;
 /// The longest line that is made of a body, in characters.
 const LONGEST: usize = 500;
 
-/// What the body of an error answer says.
+/// What the body of an error answer says, in one line.
 pub(super) fn message(body: &[u8]) -> String {
+    let said = one_line(&said(body).join("; "));
+    if said.is_empty() { "no reason given".into() } else { said }
+}
+
+/// What the body of an error answer says, an error a line.
+pub(super) fn details(body: &[u8]) -> Vec<String> {
+    said(body).iter().map(|line| one_line(line)).filter(|line| !line.is_empty()).collect()
+}
+
+fn said(body: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim();
-    let said = match serde_json::from_str::<Value>(text) {
+    match serde_json::from_str::<Value>(text) {
         Ok(value) => {
             let mut lines = Vec::new();
             collect("", &value, &mut lines);
-            lines.join("; ")
+            lines
         }
-        Err(_) if text.starts_with('<') => html(text),
-        Err(_) => text.to_owned(),
-    };
-    let said = one_line(&said);
-    if said.is_empty() { "no reason given".into() } else { said }
+        Err(_) if text.starts_with('<') => vec![html(text)],
+        Err(_) => vec![text.to_owned()],
+    }
 }
 
 /// Walks over an error body. The keys on the way down are the field's path; wrappers without meaning are left out.
@@ -105,6 +113,15 @@ mod tests {
         for (body, line) in cases {
             assert_eq!(message(body.as_bytes()), line, "{body}");
         }
+    }
+
+    #[test]
+    fn a_suites_errors_come_with_and_without_a_wrapper_one_a_line() {
+        let errors = r#"{"scenarios[0].instructions": ["Required.", "Too short."], "agent_id": ["Unknown."]}"#;
+        let lines = ["scenarios[0].instructions: Required.", "scenarios[0].instructions: Too short.", "agent_id: Unknown."];
+        assert_eq!(super::details(errors.as_bytes()), lines);
+        assert_eq!(super::details(format!("{{\"errors\": {errors}}}").as_bytes()), lines);
+        assert!(super::details(b"  ").is_empty());
     }
 
     #[test]

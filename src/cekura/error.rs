@@ -49,6 +49,8 @@ pub enum ApiError {
         status: u16,
         /// What the API says, in one line, whatever envelope it came in.
         message: String,
+        /// The same, an error a line.
+        details: Vec<String>,
         /// How long it asks to wait (`Retry-After`).
         retry_after: Option<Duration>,
     },

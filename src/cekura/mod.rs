@@ -25,7 +25,7 @@ pub use error::ApiError;
 pub use follow::{FollowError, follow};
 pub use key::{BadKey, Key};
 pub use payload::Mode;
-pub use start::{Lookup, RecoverError, Recovered, StartError, Started, recover, rerun_once, start_once};
+pub use start::{Lookup, RecoverError, Recovered, StartError, Started, recover, rerun_once, start_once, take};
 pub use state::{BadAnswer, ResultState, RunState, Status};
 
 /// The header that carries the key (API reference, "Authentication").

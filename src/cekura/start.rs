@@ -1,7 +1,9 @@
 //! A start that is sent once: the [ledger](crate::ledger) knows of it before the API does.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta};
 use serde_json::Value;
 
 use super::payload::{Mode, redacted};
@@ -12,6 +14,12 @@ use crate::ledger::{Intent, Ledger, LedgerError, LedgerRun, Start, StartId};
 const RERUN: &str = "rerun";
 /// The longest name that the API takes, in characters.
 const LONGEST_NAME: usize = 255;
+/// How many of the newest results are looked at for a start without a name.
+const MOST_CANDIDATES: usize = 100;
+/// How far the API's clock may be behind ours.
+const CLOCKS_APART: TimeDelta = TimeDelta::minutes(5);
+/// How long after its intent a start may have made its result: the longest wait for an answer, and the clocks' difference.
+const START_WINDOW: TimeDelta = TimeDelta::minutes(10);
 
 /// How a result is looked for after the answer to its start was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +49,8 @@ pub struct Started {
     pub runs: Vec<RunState>,
     /// The answer was lost, and the result was found by its name.
     pub found_by_name: bool,
+    /// The API's answer as it came.
+    pub answer: Value,
     /// The ledger could not take the reply; the runs go on nevertheless.
     pub ledger_error: Option<String>,
 }
@@ -115,7 +125,7 @@ pub async fn start_once(
 /// # Errors
 /// A [`StartError`], which says whether runs may have been started.
 pub async fn rerun_once(client: &Client, ledger: &Ledger, result_id: u64) -> Result<Started, StartError> {
-    let name = format!("rerun of result {result_id}");
+    let name = format!("rerun of result {result_id}{}", unique_suffix());
     let body = serde_json::json!({ "result_id": result_id });
     let start = ledger.intend(&Intent { mode: RERUN, name: &name, base_url: client.base_url(), body: &body })?;
     ledger.sent(start)?;
@@ -139,8 +149,10 @@ pub enum Recovered {
     Found(Box<ResultState>),
     /// The API knows no result of its name: as far as it tells, nothing was started.
     NotFound,
-    /// Its mode's start takes no name, so that there is nothing to look for.
-    Nameless,
+    /// Its mode's start takes no name to look for. These results were made at about that time, of the same agent and scenarios
+    /// as far as both tell, and belong to no other start; whether one of them is this start's only the user can say
+    /// ([`take`]).
+    Nameless(Vec<ResultState>),
 }
 
 /// Looks for the result of a start that was sent and not answered, by its unique name, and writes it into the ledger.
@@ -150,14 +162,56 @@ pub enum Recovered {
 pub async fn recover(client: &Client, ledger: &Ledger, start: &Start) -> Result<Recovered, RecoverError> {
     let mode: Result<Mode, _> = start.mode.parse();
     if !mode.is_ok_and(Mode::takes_name) {
-        return Ok(Recovered::Nameless);
+        return Ok(Recovered::Nameless(candidates(client, ledger, start).await?));
     }
     let Some(row) = client.find_result_by_name(&start.name).await? else { return Ok(Recovered::NotFound) };
     // A row of the list may have its runs in short or not at all.
-    let result = client.result(row.id).await?;
+    Ok(Recovered::Found(Box::new(take(client, ledger, start, row.id).await?)))
+}
+
+/// Writes a result into the ledger as that of a start that had no answer.
+///
+/// # Errors
+/// A [`RecoverError`].
+pub async fn take(client: &Client, ledger: &Ledger, start: &Start, result_id: u64) -> Result<ResultState, RecoverError> {
+    let result = client.result(result_id).await?;
     let runs: Vec<LedgerRun> = result.runs.iter().map(ledger_run).collect();
     ledger.replied(start.id, result.id, &runs)?;
-    Ok(Recovered::Found(Box::new(result)))
+    Ok(result)
+}
+
+/// The results that a start without a name may have made.
+async fn candidates(client: &Client, ledger: &Ledger, start: &Start) -> Result<Vec<ResultState>, RecoverError> {
+    let Ok(intended) = DateTime::parse_from_rfc3339(&start.intended_at) else { return Ok(Vec::new()) };
+    let known = ledger.list(usize::MAX)?;
+    let taken: Vec<u64> =
+        known.iter().filter(|other| other.base_url == start.base_url).filter_map(|other| other.result_id).collect();
+    let agent = start.body["agent"].as_u64().or_else(|| start.body["agent_id"].as_u64());
+    let query: Vec<_> = agent.map(|agent| ("agent_id", agent.to_string())).into_iter().collect();
+    let query: Vec<_> = query.iter().map(|(key, id)| (*key, id.as_str())).collect();
+    let mut found = client.results(&query, MOST_CANDIDATES).await?;
+    found.retain(|result| {
+        let near = |created: &str| {
+            let after = DateTime::parse_from_rfc3339(created).ok().map(|created| created - intended);
+            after.is_none_or(|after| (-CLOCKS_APART..START_WINDOW).contains(&after))
+        };
+        let created = result.raw["created_at"].as_str();
+        !taken.contains(&result.id) && created.is_none_or(near) && may_be_of(start, result)
+    });
+    Ok(found)
+}
+
+/// Whether agent and scenarios are the start's, as far as both tell them.
+fn may_be_of(start: &Start, result: &ResultState) -> bool {
+    let known = |value: &Value| value.as_u64().or_else(|| value["id"].as_u64());
+    let same_agent = match (known(&start.body["agent"]), known(&result.raw["agent"])) {
+        (Some(ours), Some(theirs)) => ours == theirs,
+        _ => true,
+    };
+    let entries = start.body["scenarios"].as_array().into_iter().flatten();
+    let ours: BTreeSet<u64> = entries.filter_map(|entry| entry["scenario"].as_u64()).collect();
+    let theirs: BTreeSet<u64> = result.runs.iter().filter_map(|run| run.scenario_id).collect();
+    same_agent && (ours.is_empty() || theirs.is_empty() || ours == theirs)
 }
 
 /// A start that could not be recovered now.
@@ -174,7 +228,8 @@ pub enum RecoverError {
 fn finish(ledger: &Ledger, start: StartId, name: String, result: ResultState, found_by_name: bool) -> Started {
     let runs: Vec<LedgerRun> = result.runs.iter().map(ledger_run).collect();
     let ledger_error = ledger.replied(start, result.id, &runs).err().map(|e| e.to_string());
-    Started { start, result_id: result.id, name, runs: result.runs, found_by_name, ledger_error }
+    let ResultState { id, runs, raw, .. } = result;
+    Started { start, result_id: id, name, runs, found_by_name, answer: raw, ledger_error }
 }
 
 fn ledger_run(run: &RunState) -> LedgerRun {
@@ -201,11 +256,15 @@ fn note(outcome: Result<(), LedgerError>) {
     }
 }
 
+fn unique_suffix() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!(" #{}", &id[..12])
+}
+
 /// Puts a name into the body that no other start has; of a mode whose start takes none, the name is the ledger's alone.
 fn make_name_unique(mode: Mode, body: &mut Value) -> Result<String, StartError> {
     let body = body.as_object_mut().ok_or(StartError::Body("it is not an object"))?;
-    let id = uuid::Uuid::new_v4().simple().to_string();
-    let suffix = format!(" #{}", &id[..12]);
+    let suffix = unique_suffix();
     let label = match body.get("name") {
         None | Some(Value::Null) => format!("trunkline {mode} {}", chrono::Utc::now().format("%Y-%m-%d %H:%M:%S")),
         Some(Value::String(name)) => name.trim().to_owned(),

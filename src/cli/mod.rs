@@ -15,6 +15,7 @@ mod results;
 mod run;
 mod runs;
 mod sandbox;
+mod scenarios;
 mod serve;
 mod settings;
 mod test_sets;
@@ -43,6 +44,7 @@ enum Command {
     Demo(demo::Args),
     Run(Box<run::Args>),
     Payload(payload::Args),
+    Scenarios(scenarios::Args),
     Runs(runs::Args),
     Results(results::Args),
     TestSets(test_sets::Args),
@@ -72,6 +74,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
             Command::Run(args) => run::run(&args),
             Command::Payload(args) => payload::run(&args),
+            Command::Scenarios(args) => scenarios::run(&args),
             Command::Runs(args) => runs::run(&args),
             Command::Results(args) => results::run(&args),
             Command::TestSets(args) => test_sets::run(&args),

@@ -60,20 +60,8 @@ enum Command {
         format: Format,
     },
     /// Scores a result's runs anew by these metrics; nothing is called
-    #[command(after_help = "Example:\n  trunkline results rescore 9 --metric-ids 55,56")]
-    Rescore {
-        /// The result
-        id: u64,
-        /// The metrics
-        #[arg(long, value_name = "ID,…", value_delimiter = ',', required = true)]
-        metric_ids: Vec<u64>,
-        /// Only these runs [default: all of the result]
-        #[arg(long, value_name = "ID,…", value_delimiter = ',')]
-        run_ids: Vec<u64>,
-        /// What is printed on stdout
-        #[arg(long, value_enum, default_value = "table")]
-        format: Format,
-    },
+    #[command(alias = "evaluate-metrics", after_help = "Example:\n  trunkline results rescore 9 --metric-ids 55,56")]
+    Rescore(RescoreArgs),
     /// Executes every scenario of a result again, as a new result: calls are made, and they cost
     #[command(after_help = "Example:\n  trunkline results rerun 9 --yes")]
     Rerun {
@@ -92,6 +80,22 @@ enum Command {
         /// The result
         id: u64,
     },
+}
+
+/// What is scored anew, by what.
+#[derive(Debug, clap::Args)]
+pub(super) struct RescoreArgs {
+    /// The result
+    pub(super) id: u64,
+    /// The metrics
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub(super) metric_ids: Vec<u64>,
+    /// Only these runs [default: all of the result]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    run_ids: Vec<u64>,
+    /// What is printed on stdout
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
 }
 
 /// Runs the command.
@@ -122,18 +126,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 print_one(&state, *format);
                 Ok(if state.passed() { Exit::Passed } else { Exit::Failed })
             }
-            Command::Rescore { id, metric_ids, run_ids, format } => {
-                let mut run_ids = run_ids.clone();
-                if run_ids.is_empty() {
-                    let result = client.result(*id).await.map_err(Failure::infrastructure)?;
-                    run_ids = result.runs.iter().map(|run| run.id).collect();
-                }
-                if run_ids.is_empty() {
-                    return Err(Failure::usage(format!("result {id} has no runs to score")));
-                }
-                print_one(&client.rescore(*id, &run_ids, metric_ids).await.map_err(Failure::infrastructure)?, *format);
-                Ok(Exit::Passed)
-            }
+            Command::Rescore(args) => rescore(&client, args).await,
             Command::Rerun { id, yes, format } => {
                 if !yes && !confirmed(&format!("executes every scenario of result {id} again, which costs"))? {
                     return Err(Failure::usage("nothing was started"));
@@ -149,6 +142,24 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
         }
     })
+}
+
+/// Scores runs of a result anew.
+pub(super) async fn rescore(client: &Client, args: &RescoreArgs) -> Result<Exit, Failure> {
+    let RescoreArgs { id, metric_ids, run_ids, format } = args;
+    if metric_ids.is_empty() {
+        return Err(Failure::usage("name the metrics: --metric-ids 55,56"));
+    }
+    let mut run_ids = run_ids.clone();
+    if run_ids.is_empty() {
+        let result = client.result(*id).await.map_err(Failure::infrastructure)?;
+        run_ids = result.runs.iter().map(|run| run.id).collect();
+    }
+    if run_ids.is_empty() {
+        return Err(Failure::usage(format!("result {id} has no runs to score")));
+    }
+    print_one(&client.rescore(*id, &run_ids, metric_ids).await.map_err(Failure::infrastructure)?, *format);
+    Ok(Exit::Passed)
 }
 
 impl Listed for ResultState {

@@ -1,18 +1,21 @@
 //! `trunkline run`.
 
 mod calls;
+mod plan;
 mod session;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use super::call::parse_rate;
 use super::io::runtime;
 use super::outcome::{Format, conclude};
-use super::payload::{misfit_failure, read_json};
+use super::payload::Source;
+use super::results::{RescoreArgs, rescore};
 use super::settings::{ConfigArgs, SpeechArgs, agent, out_folder, prepare, seconds, suite};
 use crate::audio::Rate;
 use crate::call::Limits;
-use crate::cekura::payload::check;
 use crate::cekura::{Client, Mode};
 use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
@@ -21,31 +24,56 @@ use crate::serve::Desk;
 use crate::transport::WayOut;
 use crate::transport::chirp::CAPABILITY;
 pub(super) use calls::WayIn;
-pub(super) use session::{Plan, Sandboxed, Where, carry_out};
+pub(super) use session::{Plan, Sandboxed, Where, carry_out, not_started};
 
 /// Starts the runs of a payload once, follows them to their end and reports them
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
-  trunkline run chirp --from-file run.json --sandbox --to chirp://127.0.0.1:9000/
+  trunkline run chirp --agent-id 1 --scenario-ids 1,2 --sandbox --to chirp://127.0.0.1:9000/
   CEKURA_API_KEY=… trunkline run chirp --from-file run.json --wait --format json --out runs
-  CEKURA_API_KEY=… trunkline run livekit_v2 --from-file run.json --wait
+  CEKURA_API_KEY=… trunkline run livekit_v2 --agent-id 1 --scenario-ids 1,2 --agent-name my-agent --wait
+  CEKURA_API_KEY=… trunkline run spec suite.json --agent-id 1 --channel chirp --dry-run
 
+The payload comes from a file (--from-file) or from flags, the same as of `trunkline payload MODE`; both together are refused.
 The start is sent once and never again by itself. Without --wait (and without --sandbox) the command ends when the runs
 are started; a `trunkline serve` then takes their calls. The calls of chirp runs come through a CHIRP door here, those of text
 and websocket runs through a chat door, and the chats of api_chat runs are fetched from the API; all of them are recorded. Of
 the other modes the report has what the API says.")]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The run mode
-    mode: Mode,
-    /// The payload; - reads stdin
+    #[arg(required = true)]
+    mode: Option<Mode>,
+    /// The test suite that spec mode runs: the same as --suite
+    #[arg(value_name = "SUITE", conflicts_with = "suite")]
+    spec: Option<PathBuf>,
+    /// The test suite: the one that spec mode runs; with --sandbox the one that it plays [default there: the shipped demo]
     #[arg(long, value_name = "FILE")]
-    from_file: PathBuf,
+    suite: Option<PathBuf>,
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten, next_help_heading = "Run")]
+    running: Running,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    speech: SpeechArgs,
+}
+
+/// How the runs are carried out and reported.
+#[derive(Debug, clap::Args)]
+struct Running {
+    /// Asks the API what a suite would run and cost, and starts nothing (spec mode)
+    #[arg(long, conflicts_with_all = ["validate", "wait", "sandbox"])]
+    dry_run: bool,
+    /// Asks the API whether a suite is right, whatever the account's balance, and starts nothing (spec mode)
+    #[arg(long, conflicts_with_all = ["wait", "sandbox"])]
+    validate: bool,
     /// Runs against a sandbox inside this command instead of Cekura
     #[arg(long)]
     sandbox: bool,
-    /// The sandbox's test suite [default: the shipped demo]
-    #[arg(long, value_name = "FILE", requires = "sandbox")]
-    suite: Option<PathBuf>,
     /// Follows the result to its end, with the door open in front of the agent
     #[arg(long)]
     wait: bool,
@@ -74,10 +102,13 @@ pub struct Args {
     /// Longest time for all runs, in seconds
     #[arg(long, value_name = "S", default_value_t = 3600.0)]
     timeout_s: f64,
-    #[command(flatten)]
-    config: ConfigArgs,
-    #[command(flatten)]
-    speech: SpeechArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Scores a result's runs anew by these metrics; nothing is called (`results rescore`)
+    #[command(after_help = "Example:\n  trunkline run rerun 987 --metric-ids 55,56")]
+    Rerun(RescoreArgs),
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
@@ -87,55 +118,105 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let config = args.config.load()?;
-    let body = read_json(&args.from_file)?;
-    let misfits = check(args.mode, &body);
-    if !misfits.is_empty() {
-        return Err(misfit_failure(&args.from_file.display().to_string(), &misfits));
+    match (&args.command, args.mode) {
+        (Some(Command::Rerun(args)), _) => run_rerun(args),
+        (None, Some(mode)) => run_mode(args, mode),
+        (None, None) => Err(Failure::usage("name the run mode, for example: trunkline run chirp")),
     }
-    let out = out_folder(args.out.as_ref(), &config)?;
-    let waits = args.wait || args.sandbox;
-    if args.sandbox && !Sandbox::carries_out(args.mode) {
-        return Err(Failure::usage(format!("the sandbox does not carry out {} runs", args.mode)));
+}
+
+/// Cekura's guide has `run rerun` for scoring anew, while its API's `rerun` executes again: which of the two is meant must be
+/// plain.
+fn run_rerun(args: &RescoreArgs) -> Result<Exit, Failure> {
+    if args.metric_ids.is_empty() {
+        let hint = format!(
+            "`trunkline run rerun {id} --metric-ids 55,56` scores its runs anew; `trunkline results rerun {id}` calls again, which costs",
+            id = args.id
+        );
+        return Err(Failure::usage("`run rerun` needs --metric-ids").hint(hint));
     }
-    let way_in = WayIn::of(args.mode, &config)?;
+    let client = Client::from_env().map_err(Failure::usage)?;
+    runtime()?.block_on(rescore(&client, args))
+}
+
+fn run_mode(args: &Args, mode: Mode) -> Result<Exit, Failure> {
+    let suite = args.suite.as_deref().or(args.spec.as_deref());
+    check_flags(args, mode)?;
+    let body = args.source.body(mode, suite)?;
+    if args.running.dry_run || args.running.validate {
+        let client = Client::from_env().map_err(Failure::usage)?;
+        return runtime()?.block_on(plan::ask(&client, &body, args.running.validate, args.running.format));
+    }
+    run_body(args, mode, body, suite)
+}
+
+/// Flags that only one mode has, or only a sandbox.
+fn check_flags(args: &Args, mode: Mode) -> Result<(), Failure> {
+    let running = &args.running;
+    if mode == Mode::Spec {
+        return Ok(());
+    }
+    if running.dry_run || running.validate {
+        return Err(Failure::usage(format!("--dry-run and --validate belong to spec: the API has neither for {mode}")));
+    }
+    if args.spec.is_some() || (args.suite.is_some() && !running.sandbox) {
+        return Err(Failure::usage(format!("a suite belongs to spec, or to --sandbox: {mode} runs scenarios that Cekura has")));
+    }
+    Ok(())
+}
+
+fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> Result<Exit, Failure> {
+    let (config, running) = (args.config.load()?, &args.running);
+    let out = out_folder(running.out.as_ref(), &config)?;
+    let waits = running.wait || running.sandbox;
+    let calls = mode_of_calls(mode, &body);
+    if running.sandbox && !Sandbox::carries_out(calls) {
+        return Err(Failure::usage(format!("the sandbox does not carry out {calls} runs")));
+    }
+    let way_in = WayIn::of(calls, &config)?;
     let door_is_set = way_in.as_ref().is_some_and(|way_in| way_in.is_set(&config));
     let desk = match way_in.filter(|_| waits) {
         Some(way_in) => {
-            let (agent, connect) = agent(args.to.as_ref(), args.rate, &config)?;
+            let (agent, connect) = agent(running.to.as_ref(), running.rate, &config)?;
             way_in.check(&agent)?;
             Some((way_in, Desk { agent, connect, out: Some(out.clone()), limits: Limits::default() }))
         }
         None => None,
     };
     runtime()?.block_on(async {
-        let place = if args.sandbox {
-            let suite = suite(args.suite.as_deref())?;
+        let place = if running.sandbox {
+            let suite = suite(suite_file)?;
             let store = args.speech.store(&config)?;
             // All that is said is spoken before anything starts, and what cannot be played is told of.
             let wire = match &desk {
                 Some((_, desk)) if desk.agent.is_text_only() => desk.agent.capability(),
                 _ => CAPABILITY,
             };
-            prepare(&suite.scenarios, args.suite.as_deref(), &store, &wire).await?;
+            prepare(&suite.scenarios, suite_file, &store, &wire).await?;
             Where::Sandbox(Sandboxed { suite, speech: store })
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)
         };
         let plan = Plan {
-            mode: args.mode,
+            mode,
             body,
             place,
             waits,
             desk,
             door_is_set,
             out: out.clone(),
-            thresholds: Thresholds { max_latency_ms: args.max_latency_ms },
-            fail_under: args.fail_under,
-            every: seconds("--every-s", args.every_s.unwrap_or(if args.sandbox { 0.5 } else { 10.0 }))?,
-            longest: seconds("--timeout-s", args.timeout_s)?,
+            thresholds: Thresholds { max_latency_ms: running.max_latency_ms },
+            fail_under: running.fail_under,
+            every: seconds("--every-s", running.every_s.unwrap_or(if running.sandbox { 0.5 } else { 10.0 }))?,
+            longest: seconds("--timeout-s", running.timeout_s)?,
         };
         let report = carry_out(plan).await?;
-        conclude(&report, &out, args.format)
+        conclude(&report, &out, running.format)
     })
+}
+
+/// The mode in which the calls are placed: a suite takes its channel's.
+fn mode_of_calls(mode: Mode, body: &Value) -> Mode {
+    let channel = body["channel"].as_str().unwrap_or("voice");
+    if mode == Mode::Spec { channel.parse().unwrap_or(Mode::Voice) } else { mode }
 }

@@ -6,9 +6,9 @@ use super::io::{result, runtime};
 use super::listing::{Listed, json_of, print, print_one, rows, shown};
 use super::outcome::Format;
 use super::settings::{WaitArgs, open_ledger};
-use crate::cekura::{Client, Recovered, RunState, Status, recover};
+use crate::cekura::{Client, Recovered, RunState, Status, recover, take};
 use crate::error::{Exit, Failure};
-use crate::ledger::{Start, StartState};
+use crate::ledger::{Ledger, Start, StartState};
 
 /// Lists, follows and ends runs at Cekura, and recovers starts that had no answer
 #[derive(Debug, clap::Args)]
@@ -20,12 +20,19 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// The runs of a result; as JSON a bare list
+    /// The runs of a result, an agent or a project; as JSON a bare list
     #[command(after_help = "Example:\n  trunkline runs list --result-id 9 --format json | jq -r '.[].status'")]
+    #[command(group = clap::ArgGroup::new("whose").args(["result_id", "agent_id", "project_id"]).required(true).multiple(true))]
     List {
-        /// The result
+        /// Only those of this result
         #[arg(long, value_name = "ID")]
-        result_id: u64,
+        result_id: Option<u64>,
+        /// Only those of this agent
+        #[arg(long, value_name = "ID")]
+        agent_id: Option<u64>,
+        /// Only those of this project
+        #[arg(long, value_name = "ID")]
+        project_id: Option<u64>,
         /// Only those of this status
         #[arg(long)]
         status: Option<String>,
@@ -38,6 +45,16 @@ enum Command {
     Get {
         /// The run
         id: u64,
+        /// What is printed on stdout
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+    /// These runs in full; as JSON a bare list
+    #[command(after_help = "Example:\n  trunkline runs bulk --ids 123,124 --format json")]
+    Bulk {
+        /// The runs
+        #[arg(long, alias = "run-ids", value_name = "ID,…", value_delimiter = ',', required = true)]
+        ids: Vec<u64>,
         /// What is printed on stdout
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
@@ -72,9 +89,17 @@ enum Command {
         id: u64,
     },
     /// Looks for the results of starts that had no answer, by their unique names, and finishes the ledger's record: exit code 0
-    /// when nothing is open any more, else 1
-    #[command(after_help = "Example:\n  CEKURA_API_KEY=… trunkline runs recover")]
+    /// when nothing is open any more, else 1. Of modes whose start takes no name it shows the results that may be meant
+    #[command(after_help = "Examples:
+  CEKURA_API_KEY=… trunkline runs recover
+  CEKURA_API_KEY=… trunkline runs recover --name 'trunkline websocket 2026-01-01 12:00:00 #0123456789ab' --result-id 9")]
     Recover {
+        /// Takes this result for the answer to the start of --name
+        #[arg(long, value_name = "ID", requires = "name")]
+        result_id: Option<u64>,
+        /// The open start, by its name in the ledger
+        #[arg(long, requires = "result_id")]
+        name: Option<String>,
         /// What is printed on stdout
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
@@ -86,8 +111,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let client = Client::from_env().map_err(Failure::usage)?;
     runtime()?.block_on(async {
         match &args.command {
-            Command::List { result_id, status, format } => {
-                let mut runs = client.runs(*result_id).await.map_err(Failure::infrastructure)?;
+            Command::List { result_id, agent_id, project_id, status, format } => {
+                let query = [("result_id", result_id), ("agent_id", agent_id), ("project_id", project_id)];
+                let query: Vec<_> = query.iter().filter_map(|(key, id)| Some((*key, id.as_ref()?.to_string()))).collect();
+                let query: Vec<_> = query.iter().map(|(key, id)| (*key, id.as_str())).collect();
+                let mut runs = client.runs_of(&query).await.map_err(Failure::infrastructure)?;
                 runs.retain(|run| status.as_ref().is_none_or(|status| run.status.as_str() == status));
                 print(&runs, *format);
                 Ok(Exit::Passed)
@@ -95,6 +123,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             Command::Get { id, format } => {
                 let run = client.run(*id).await.map_err(Failure::infrastructure)?;
                 print_one(&run, *format);
+                Ok(Exit::Passed)
+            }
+            Command::Bulk { ids, format } => {
+                print(&client.runs_by_id(ids).await.map_err(Failure::infrastructure)?, *format);
                 Ok(Exit::Passed)
             }
             Command::Wait { id, times, format } => wait(&client, *id, times, *format).await,
@@ -114,7 +146,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 result(&known.map_or_else(|| json_of(&answer), str::to_owned));
                 Ok(Exit::Passed)
             }
-            Command::Recover { format } => recover_all(&client, *format).await,
+            Command::Recover { result_id: Some(id), name: Some(name), format } => take_result(&client, *id, name, *format).await,
+            Command::Recover { format, .. } => recover_all(&client, *format).await,
         }
     })
 }
@@ -156,24 +189,44 @@ async fn wait(client: &Client, id: u64, times: &WaitArgs, format: Format) -> Res
     }
 }
 
+/// The starts at this API of which nobody knows what became of them.
+fn open_starts(client: &Client, ledger: &Ledger) -> Result<Vec<Start>, Failure> {
+    let mut starts = ledger.list(usize::MAX).map_err(Failure::infrastructure)?;
+    let open = |start: &Start| matches!(start.state, StartState::Sent | StartState::Lost) && start.base_url == client.base_url();
+    starts.retain(open);
+    Ok(starts)
+}
+
+async fn take_result(client: &Client, result_id: u64, name: &str, format: Format) -> Result<Exit, Failure> {
+    let ledger = open_ledger()?;
+    let starts = open_starts(client, &ledger)?;
+    let start = starts.iter().find(|start| start.name == name).ok_or_else(|| {
+        Failure::usage(format!("no open start has the name {name:?}")).hint("`trunkline runs recover` lists the open ones")
+    })?;
+    print_one(&take(client, &ledger, start, result_id).await.map_err(Failure::infrastructure)?, format);
+    Ok(Exit::Passed)
+}
+
 async fn recover_all(client: &Client, format: Format) -> Result<Exit, Failure> {
     let ledger = open_ledger()?;
-    let all = ledger.list(usize::MAX).map_err(Failure::infrastructure)?;
-    let open = |start: &&Start| matches!(start.state, StartState::Sent | StartState::Lost) && start.base_url == client.base_url();
     let mut told: Vec<Value> = Vec::new();
     let mut left = 0;
-    for start in all.iter().filter(open) {
+    for start in &open_starts(client, &ledger)? {
+        let mut candidates = Vec::new();
         let (outcome, state) = match recover(client, &ledger, start).await.map_err(Failure::infrastructure)? {
             Recovered::Found(state) => ("found", Some(state)),
             Recovered::NotFound => ("not_found", None),
-            Recovered::Nameless => ("cannot_be_looked_for", None),
+            Recovered::Nameless(results) => {
+                candidates = results.iter().map(|result| result.id).collect();
+                ("cannot_be_looked_for", None)
+            }
         };
         left += usize::from(state.is_none());
         let runs: Vec<u64> = state.iter().flat_map(|state| &state.runs).map(|run| run.id).collect();
         let result_id = state.as_ref().map(|state| state.id);
         told.push(json!({
             "name": start.name, "mode": start.mode, "intended_at": start.intended_at, "outcome": outcome,
-            "result_id": result_id, "run_ids": runs,
+            "result_id": result_id, "run_ids": runs, "candidates": candidates,
         }));
     }
     match format {
@@ -181,9 +234,10 @@ async fn recover_all(client: &Client, format: Format) -> Result<Exit, Failure> {
         Format::Table if told.is_empty() => result("no start is open"),
         Format::Table => {
             let cells = |start: &Value| {
-                ["intended_at", "mode", "name", "outcome", "result_id", "run_ids"].map(|key| shown(Some(&start[key]))).to_vec()
+                let keys = ["intended_at", "mode", "name", "outcome", "result_id", "run_ids", "candidates"];
+                keys.map(|key| shown(Some(&start[key]))).to_vec()
             };
-            result(&rows(&["when", "mode", "name", "outcome", "result", "runs"], told.iter().map(cells)));
+            result(&rows(&["when", "mode", "name", "outcome", "result", "runs", "may be"], told.iter().map(cells)));
         }
     }
     Ok(if left == 0 { Exit::Passed } else { Exit::Failed })

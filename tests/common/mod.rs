@@ -3,6 +3,7 @@
 // Every test binary uses its own part of this.
 #![allow(dead_code)]
 
+pub mod api;
 pub mod sandbox;
 
 use std::io::{BufRead, BufReader, Read};

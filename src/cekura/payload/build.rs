@@ -1,6 +1,6 @@
 //! Builds a start request's body from typed options.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Misfit, Mode, check};
 
@@ -86,7 +86,11 @@ impl RunOptions {
             }
         }
         let in_entries = mode.entry().is_some_and(|members| members.iter().any(|member| member.name == "websocket_url"));
-        put("websocket_url", self.websocket_url.clone().filter(|_| !in_entries).map(Value::from));
+        let url = self.websocket_url.clone().filter(|_| !in_entries);
+        match mode {
+            Mode::Spec => put("chirp_data", url.map(|url| json!({"websocket_url": url}))),
+            _ => put("websocket_url", url.map(Value::from)),
+        }
         put("name", self.name.clone().map(Value::from));
         // The one mode that wants it said has no default of its own.
         let once = mode.field("frequency").is_some_and(|field| field.required).then_some(1);

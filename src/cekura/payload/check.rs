@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::field::{Field, Kind};
-use super::{Misfit, Mode, token};
+use super::{Misfit, Mode, modes, token};
+use crate::caller::suite::Suite;
 
 /// Checks a start request's body; an empty list means that it fits.
 ///
@@ -24,8 +25,11 @@ pub fn check(mode: Mode, body: &Value) -> Vec<Misfit> {
     for field in mode.fields().filter(|field| field.required && !body.contains_key(field.name)) {
         found.push(misfit("$", format!("has no {}", field.name), &wanted(field)));
     }
-    if mode.entry().is_none() {
+    if mode.selects() && mode.entry().is_none() {
         check_selection(body, &mut found);
+    }
+    if mode == Mode::Spec {
+        check_channel(body, &mut found);
     }
     found
 }
@@ -57,6 +61,36 @@ fn check_selection(body: &Map<String, Value>, found: &mut Vec<Misfit>) {
     }
 }
 
+/// What only one channel has is given with that channel alone; the API's default is `voice`.
+fn check_channel(body: &Map<String, Value>, found: &mut Vec<Misfit>) {
+    let channel = body.get("channel").and_then(Value::as_str).unwrap_or("voice");
+    for (key, wanted) in modes::CHANNEL_DATA {
+        if channel != wanted && modes::CHANNELS.contains(&channel) && body.contains_key(key) {
+            found.push(misfit(
+                &format!("$.{key}"),
+                format!("is given for the channel {channel}"),
+                &format!("channel \"{wanted}\""),
+            ));
+        }
+    }
+}
+
+/// A suite, by the strict reader of such files.
+fn check_suite(path: &str, suite: &Value, found: &mut Vec<Misfit>) {
+    let Value::Object(members) = suite else {
+        return found.push(misfit(path, format!("is {}", what(suite)), "a test suite: an object with version and scenarios"));
+    };
+    let mut rest = members.clone();
+    for key in ["agent_id", "agent"] {
+        if rest.shift_remove(key).is_some() {
+            found.push(misfit(&member(path, key), "is not allowed in a suite".into(), "the agent beside the suite: $.agent_id"));
+        }
+    }
+    if let Err(problems) = Suite::parse(&Value::Object(rest)) {
+        found.extend(problems.iter().map(|problem| misfit(path, problem.to_string(), "a suite as Cekura's schema has it")));
+    }
+}
+
 pub(super) fn check_field(place: &str, field: &Field, value: &Value, found: &mut Vec<Misfit>) {
     if field.nullable && value.is_null() {
         return;
@@ -84,6 +118,7 @@ pub(super) fn check_field(place: &str, field: &Field, value: &Value, found: &mut
         Kind::RoomToken => {
             found.extend(token::problems(value).into_iter().map(|(problem, expected)| misfit(&path, problem, expected)))
         }
+        Kind::Suite => check_suite(&path, value, found),
         Kind::Secret if value.as_str().is_some_and(|text| !text.trim().is_empty()) => {}
         Kind::Secret => found.push(misfit(&path, "is no text, or an empty one".into(), &wanted(field))),
     }
@@ -109,6 +144,7 @@ fn wanted(field: &Field) -> String {
         Kind::AnyObject => "an object".into(),
         Kind::TextMap => "an object whose values are texts".into(),
         Kind::RoomToken => "an access token for the room".into(),
+        Kind::Suite => "a test suite".into(),
     }
 }
 

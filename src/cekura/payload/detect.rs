@@ -5,7 +5,10 @@ use serde_json::Value;
 use super::Mode;
 
 /// Keys of the body, or of its entries, that tell a mode.
-const TELLING: [(&str, Mode); 10] = [
+const TELLING: [(&str, Mode); 12] = [
+    ("spec", Mode::Spec),
+    // A bare suite: not the body, but nothing else either.
+    ("version", Mode::Spec),
     ("livekit_data", Mode::LivekitV2),
     ("pipecat_data", Mode::PipecatV2),
     ("sip_endpoint", Mode::Sip),
@@ -41,6 +44,6 @@ pub fn detect(body: &Value) -> Result<Mode, Vec<Mode>> {
     } else if body.get("websocket_url").is_some() {
         Err(vec![Mode::Chirp, Mode::Text])
     } else {
-        Err(Mode::ALL.into_iter().filter(|mode| mode.entry().is_none()).collect())
+        Err(Mode::ALL.into_iter().filter(|mode| mode.selects() && mode.entry().is_none()).collect())
     }
 }

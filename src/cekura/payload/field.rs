@@ -56,4 +56,6 @@ pub(super) enum Kind {
     RoomToken,
     /// Some other secret text. Never shown.
     Secret,
+    /// A test suite in the format of `run_scenarios_json`.
+    Suite,
 }

@@ -11,6 +11,7 @@ mod field;
 mod fix;
 mod modes;
 mod refusal;
+mod strict;
 mod token;
 
 use std::fmt;
@@ -22,7 +23,9 @@ pub(crate) use check::parse_websocket_url;
 pub use detect::detect;
 pub use estimate::estimate_runs;
 pub use fix::fix;
+pub use modes::CHANNELS;
 pub(crate) use refusal::{as_read, refusals};
+pub use strict::read_strictly;
 pub use token::{holds_secret, redacted, room_token};
 
 use field::{Field, Kind};
@@ -59,11 +62,13 @@ pub enum Mode {
     Elevenlabs,
     /// Text that you fetch and answer over REST: `run_scenarios_api_chat`.
     ApiChat,
+    /// A test suite of yours, over one of several channels: `run_scenarios_json`.
+    Spec,
 }
 
 impl Mode {
     /// Every mode that this version knows.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Voice,
         Self::Text,
         Self::Chirp,
@@ -78,6 +83,7 @@ impl Mode {
         Self::RetellWebrtc,
         Self::Elevenlabs,
         Self::ApiChat,
+        Self::Spec,
     ];
 
     /// The mode's name on the command line, for example `chirp`.
@@ -98,6 +104,7 @@ impl Mode {
             Self::RetellWebrtc => "retell_webrtc",
             Self::Elevenlabs => "elevenlabs",
             Self::ApiChat => "api_chat",
+            Self::Spec => "spec",
         }
     }
 
@@ -119,6 +126,7 @@ impl Mode {
             Self::RetellWebrtc => "run_scenarios_retell_webrtc",
             Self::Elevenlabs => "run_scenarios_elevenlabs",
             Self::ApiChat => "run_scenarios_api_chat",
+            Self::Spec => "run_scenarios_json",
         }
     }
 
@@ -126,6 +134,11 @@ impl Mode {
     #[must_use]
     pub fn takes_name(self) -> bool {
         self.field("name").is_some()
+    }
+
+    /// Whether a start names scenarios that Cekura has; a suite brings its own.
+    fn selects(self) -> bool {
+        self != Self::Spec
     }
 
     /// The members of an entry, where the mode's scenarios are entries.

@@ -100,6 +100,23 @@ const PIPECAT_DATA: &[Field] = &[
 const PIPECAT_V2: &[Field] =
     &[Field::required("scenarios", Kind::Entries(DATA_ENTRY)), Field::nullable("pipecat_data", Kind::Object(PIPECAT_DATA))];
 
+const CHIRP_DATA: &[Field] = &[Field::new("websocket_url", Kind::WebSocketUrl)];
+/// The channels of a suite: what `channel` of [`Mode::Spec`] may be.
+pub const CHANNELS: &[&str] = &["voice", "text", "elevenlabs", "livekit_v2", "pipecat_v2", "chirp"];
+/// Fields that only one channel of a suite has.
+pub(super) const CHANNEL_DATA: [(&str, &str); 3] =
+    [("livekit_data", "livekit_v2"), ("pipecat_data", "pipecat_v2"), ("chirp_data", "chirp")];
+const SPEC: &[Field] = &[
+    Field::new("agent_id", Kind::Id),
+    Field::new("name", NAME),
+    Field::new("channel", Kind::Choice(CHANNELS)),
+    Field::new("frequency", Kind::Count),
+    Field::new("livekit_data", Kind::Object(LIVEKIT_DATA)),
+    Field::new("pipecat_data", Kind::Object(PIPECAT_DATA)),
+    Field::new("chirp_data", Kind::Object(CHIRP_DATA)),
+    Field::required("spec", Kind::Suite),
+];
+
 /// The groups of fields of a mode.
 pub(super) const fn groups(mode: Mode) -> &'static [&'static [Field]] {
     match mode {
@@ -117,6 +134,7 @@ pub(super) const fn groups(mode: Mode) -> &'static [&'static [Field]] {
         Mode::LivekitV2 => &[ENTRY_RUN, LIVEKIT_V2],
         Mode::Pipecat => &[PIPECAT],
         Mode::PipecatV2 => &[ENTRY_RUN, PIPECAT_V2],
+        Mode::Spec => &[SPEC, LOAD, PHONE, PHONE_MODE],
     }
 }
 
@@ -142,4 +160,5 @@ pub(super) const SLIPS: &[(&str, &[&str])] = &[
     ("headers", &["websocket_headers"]),
     ("phone_number", &["outbound_phone_number"]),
     ("sip_uri", &["sip_endpoint"]),
+    ("suite", &["spec"]),
 ];

@@ -138,7 +138,7 @@ async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAdd
     Sandbox::open(config, carrier, chats).await.map_err(closed)
 }
 
-fn not_started(error: StartError) -> Failure {
+pub(in super::super) fn not_started(error: StartError) -> Failure {
     match &error {
         StartError::Body(_) => Failure::usage(&error),
         StartError::NotStarted(cause) if !cause.is_transient() => Failure::infrastructure(&error)

@@ -70,7 +70,8 @@ pub(super) enum Support {
 /// How `mode` stands to this sandbox.
 pub(super) const fn support(mode: Mode) -> Support {
     match mode {
-        Mode::Chirp | Mode::Text | Mode::Websocket | Mode::ApiChat => Support::CarriedOut,
+        // A suite's channel decides.
+        Mode::Chirp | Mode::Text | Mode::Websocket | Mode::ApiChat | Mode::Spec => Support::CarriedOut,
         Mode::Livekit | Mode::LivekitV2 | Mode::LivekitChat => Support::NotYet("a LiveKit room"),
         Mode::Pipecat | Mode::PipecatV2 => Support::NotYet("a Pipecat room"),
         Mode::Sip => Support::NotYet("SIP"),
