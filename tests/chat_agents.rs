@@ -236,6 +236,15 @@ fn function_calls_of_a_model_are_told_and_an_empty_answer_is_a_fault() {
     let streamed = chat(&format!("{to}&stream=true"), "", &[], &["--say", "Hello"]);
     let call = json!({"role": "Function Call", "data": {"id": "c1", "name": "book", "arguments": "{\"at\": \"9:00\"}"}});
     assert_eq!(streamed.got["frames"], json!([call, {"content": "Vergnügen ✔"}]));
+    let (_server, to) = faulty("tools");
+    let called = chat(&to, "", &[], &["--mode", "results", "--say", "Hello"]);
+    let result = r#"{"role": "tool", "tool_call_id": "c1", "content": "{\"booked\":true}"}"#;
+    assert_eq!(called.contents()[0].strip_prefix("after ").map(|text| serde_json::from_str(text).unwrap()), {
+        let result: Value = serde_json::from_str(result).unwrap();
+        Some(result)
+    });
+    let skipped = chat(&to, "", &[], &["--mode", "skip", "--say", "Hello", "--say", "Well?"]);
+    assert!(skipped.contents()[0].contains("Well?"), "what is said next goes on without a result");
     let (_server, to) = faulty("nothing");
     let config = "[doors.chat]\nidle_s = 1\n";
     let empty = chat(&to, config, &[], &["--mode", "listen", "--say", "Hello"]);
