@@ -5,55 +5,11 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::chat::{chat_agent, chat_caller as caller, chat_door as serve, contents, recorded};
 use common::{Running, call_folder, events, path, python, run, trunkline, until};
 use serde_json::{Value, json};
-
-/// An independent chat agent in Python, and how it is reached.
-fn chat_agent(mode: &str, more: &[&str]) -> (Running, String) {
-    let mut arguments = vec!["--mode", mode];
-    arguments.extend(more);
-    let agent = Running::stdout_of(python("chat_agent.py", &arguments));
-    let port = agent.json("the port")["port"].as_u64().unwrap();
-    (agent, format!("chat://127.0.0.1:{port}/agent"))
-}
-
-/// `trunkline serve` with a chat door in front of `to`, recording into `out`, and the door's address.
-fn serve(to: &str, out: &Path, config: &str) -> (Running, String) {
-    let file = out.join("trunkline.toml");
-    std::fs::create_dir_all(out).unwrap();
-    std::fs::write(&file, config).unwrap();
-    let arguments = ["serve", "--to", to, "--chat-listen", "127.0.0.1:0", "--out", path(out), "--config", path(&file)];
-    let running = Running::stderr_of(trunkline(&arguments));
-    let address =
-        running.wait_for("the door's address", |line| line.strip_prefix("listening chat ")?.split(' ').next().map(str::to_owned));
-    (running, address)
-}
-
-/// An independent chat caller in Python, run to its end: what it got.
-fn caller(door: &str, arguments: &[&str]) -> Value {
-    let url = format!("ws://{door}/any/path?query=1");
-    let mut all = vec![url.as_str()];
-    all.extend(arguments);
-    let output = python("chat_caller.py", &all).output().expect("python starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("no summary: {text}{errors}"))
-}
-
-/// The call's folder, once its end is recorded, and its call.json.
-fn recorded(out: &Path) -> (PathBuf, Value) {
-    until("the end of the recording", || {
-        let folder = std::fs::read_dir(out).ok()?.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.is_dir())?;
-        let info: Value = serde_json::from_slice(&std::fs::read(folder.join("call.json")).ok()?).ok()?;
-        info.get("duration_ms").is_some().then_some((folder, info))
-    })
-}
-
-fn contents(got: &Value) -> Vec<&str> {
-    got["frames"].as_array().unwrap().iter().filter_map(|frame| frame["content"].as_str()).collect()
-}
 
 /// The report that `serve` writes when it is stopped.
 fn report(mut serve: Running, out: &Path) -> Value {
@@ -102,8 +58,54 @@ fn a_chat_passes_from_caller_to_agent_and_back_and_is_recorded_with_its_run() {
     let times: Vec<f64> = events(&folder).iter().filter(|e| e["event"] == "text").map(|e| e["at_ms"].as_f64().unwrap()).collect();
     assert!((answers[1]["latency_ms"].as_f64().unwrap() - (times[3] - times[2])).abs() < 0.01, "{answers:?} {times:?}");
     let report = report(serve, out.path());
+    let junit = std::fs::read_to_string(out.path().join("junit.xml")).unwrap();
+    assert!(junit.contains("classname=\"trunkline.serve\"") && junit.contains("value=\"7\""), "{junit}");
+    let shown = run(&["measure", path(&folder)]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("agent messages"), "the table is for chats too");
     assert_eq!((&report["verdict"], &report["runs"][0]["run_id"]), (&"passed".into(), &7.into()));
     assert_eq!(report["runs"][0]["measures"]["chat"]["agent_messages"]["value"], 2.0);
+}
+
+#[test]
+fn what_the_caller_says_before_the_agent_answers_is_not_lost() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("echo", &["--delay", "1.5"]);
+    let (_serve, door) = serve(&to, out.path(), "");
+    let got = caller(&door, &["--say", "Hello"]);
+    assert_eq!(contents(&got), ["you said: Hello"]);
+    let (folder, _) = recorded(out.path());
+    let said: Vec<_> = events(&folder).into_iter().filter(|event| event["event"] == "text").collect();
+    assert!(said[0]["at_ms"].as_f64().unwrap() < 1000.0, "the call begins when both are there: {said:?}");
+}
+
+#[test]
+fn a_chat_passes_two_doors_of_which_one_is_encrypted() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("door.pem"), folder.path().join("door.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (_agent, to) = chat_agent("echo", &[]);
+    let config = format!("[doors.chat]\ncertificate = {:?}\nkey = {:?}\n", path(&certificate), path(&key));
+    let (_inner, door) = serve(&to, &folder.path().join("inner"), &config);
+    let to = format!("chats://localhost:{}/", door.rsplit(':').next().unwrap());
+    let out = folder.path().join("outer");
+    let arguments = ["-v", "serve", "--to", &to, "--chat-listen", "127.0.0.1:0", "--out", path(&out)];
+    for trusted in [true, false] {
+        let mut command = trunkline(&arguments);
+        command.env_remove("SSL_CERT_DIR").env_remove("SSL_CERT_FILE");
+        if trusted {
+            command.env("SSL_CERT_FILE", &certificate);
+        }
+        let outer = Running::stderr_of(command);
+        let door =
+            outer.wait_for("the door's address", |line| line.strip_prefix("listening chat ")?.split(' ').next().map(str::to_owned));
+        let got = caller(&door, &["--mode", if trusted { "talk" } else { "listen" }, "--say", "Hello"]);
+        assert_eq!(contents(&got).contains(&"you said: Hello"), trusted, "{got}");
+        if !trusted {
+            outer.wait_for("what is wrong", |line| line.contains("its certificate is not trusted").then_some(()));
+        }
+    }
 }
 
 #[test]
@@ -184,6 +186,16 @@ fn an_agent_that_just_closes_has_hung_up_and_one_that_breaks_has_crashed() {
         let report = report(serve, out.path());
         assert_eq!(report["runs"][0]["failures"][0]["kind"], "connection_lost");
     }
+}
+
+#[test]
+fn an_agent_that_answers_no_ping_has_crashed() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = chat_agent("deaf", &[]);
+    let (_serve, door) = serve(&to, out.path(), "");
+    let got = caller(&door, &["--mode", "listen", "--say", "Hello"]);
+    assert_eq!(got["frames"][1]["metadata"]["trunkline"]["agent_crashed"], "a ping was not answered within 10 s");
+    assert!(got["closed_after"].as_f64().unwrap() >= 40.0, "the first ping goes out after 30 s");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod api;
+pub mod chat;
 pub mod sandbox;
 
 use std::io::{BufRead, BufReader, Read};

@@ -58,6 +58,14 @@ async def crash(ws, frames):
         return
 
 
+async def deaf(ws, frames):
+    """Answers once, and reads nothing any more: no ping is answered."""
+    async for frame in frames:
+        await ws.send(content("you said: " + frame))
+        ws.transport.pause_reading()
+        await asyncio.sleep(90)
+
+
 async def vanish(ws, frames):
     async for _ in frames:
         ws.transport.abort()
@@ -104,9 +112,11 @@ async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", default="echo")
     parser.add_argument("--secret")
+    parser.add_argument("--delay", type=float, default=0)
     args = parser.parse_args()
 
-    def check(connection, request):
+    async def check(connection, request):
+        await asyncio.sleep(args.delay)
         if args.secret and request.headers.get("X-VOCERA-SECRET") != args.secret:
             return connection.respond(401, "wrong secret\n")
 

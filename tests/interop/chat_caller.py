@@ -76,6 +76,25 @@ class Caller:
         await self.lines(ws)
         await ws.wait_closed()
 
+    async def results(self, ws):
+        """Says its line, and gives each function that is called its result."""
+        await ws.send(json.dumps({"content": self.args.say[0]}))
+        await self.until(ws, lambda frame: frame.get("role") == "Function Call")
+        for frame in list(self.got["frames"]):
+            if frame.get("role") == "Function Call":
+                result = {"id": frame["data"]["id"], "result": {"booked": True}}
+                await ws.send(json.dumps({"role": "Function Call Result", "data": result}))
+        await self.until(ws, lambda frame: frame.get("content"))
+        await ws.close(1000)
+
+    async def skip(self, ws):
+        """Says its line, leaves the function that is called without a result and says the next one."""
+        await ws.send(json.dumps({"content": self.args.say[0]}))
+        await self.until(ws, lambda frame: frame.get("role") == "Function Call")
+        await ws.send(json.dumps({"content": self.args.say[1]}))
+        await self.until(ws, lambda frame: frame.get("content"))
+        await ws.close(1000)
+
     async def raw(self, ws):
         """Sends its lines as they are, then a proper one that is to be answered."""
         for line in self.args.say:

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::protocol::{self, Frame, UNKNOWN_FRAME, fault};
 use super::session::{Due, Session, SessionRules};
-use super::{ABILITIES, NO_RATE};
+use super::{ABILITIES, MAX_MESSAGE, NO_RATE};
 use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, Side};
 use crate::transport::CallerLeg;
@@ -22,8 +22,8 @@ use crate::transport::web_socket::{Link, Read, Socket};
 
 /// From our `end_call` to our close (Cekura's chat page: 1 s). A far side that closes before is not waited for.
 const LINGER: Duration = Duration::from_secs(1);
-/// Messages that may wait for a far side that does not read.
-const MOST_QUEUED: usize = 1000;
+/// What may wait for a far side that does not read, in bytes.
+const MOST_QUEUED: usize = 4 * MAX_MESSAGE;
 /// How many faults a far side may make before the session is closed with 1008.
 const MOST_FAULTS: u32 = 100;
 /// Where nothing is due the timer still needs a moment.
@@ -123,8 +123,9 @@ impl ChatLeg {
     }
 
     fn send(&mut self, frame: &Value) {
-        if self.link.queued() < MOST_QUEUED {
-            self.link.push(Message::text(frame.to_string()));
+        let text = frame.to_string();
+        if self.link.queued_bytes() + text.len() <= MOST_QUEUED {
+            self.link.push(Message::text(text));
         } else {
             self.not_read += 1;
         }
@@ -236,23 +237,20 @@ impl Leg for ChatLeg {
             return;
         }
         match command {
-            LegCommand::Text(text) => {
-                self.session.near_spoke(Instant::now());
-                self.send(&protocol::content(text));
-            }
-            LegCommand::Metadata(metadata) => self.send(&protocol::metadata(metadata)),
-            LegCommand::FunctionCall(call) => self.send(&protocol::call(call)),
-            LegCommand::FunctionResult(result) => self.send(&protocol::result(result)),
-            LegCommand::Ending(end) => {
-                let broke = matches!(end.reason, EndReason::ConnectionLost | EndReason::ProtocolError);
-                let agents = self.far == Side::Caller && end.by == Some(Side::Agent);
-                self.crash = (broke && agents).then(|| end.detail.clone());
-            }
+            LegCommand::Ending(end) => self.crash = protocol::crash_of(end).filter(|_| self.far == Side::Caller),
             LegCommand::Hangup(reason) => match self.crash.take() {
                 Some(detail) => self.fail(&detail),
                 None => self.say_goodbye(reason),
             },
-            _ => tracing::debug!("a chat carries text, function calls and metadata only"),
+            _ => {
+                if matches!(command, LegCommand::Text(_)) {
+                    self.session.near_spoke(Instant::now());
+                }
+                match protocol::frame_of(command) {
+                    Some(frame) => self.send(&frame),
+                    None => tracing::debug!("a chat carries text, function calls and metadata only"),
+                }
+            }
         }
     }
 }

@@ -20,14 +20,16 @@ mod openai;
 mod process;
 pub mod protocol;
 mod rest;
+mod secret;
 pub mod session;
 
-pub use dial::{Secret, dial};
+pub use dial::dial;
 pub use door::ChatDoor;
 pub use leg::ChatLeg;
 pub use openai::{OpenAi, OpenAiError, OpenAiLeg};
 pub use process::ChatProcess;
 pub use rest::{ApiChatLeg, chats_of};
+pub use secret::Secret;
 
 use super::Capability;
 use crate::audio::Rate;

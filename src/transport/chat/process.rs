@@ -147,13 +147,8 @@ impl Leg for ChatProcess {
         if !self.child.listens() {
             return;
         }
-        match command {
-            LegCommand::Text(text) => self.send(&protocol::content(text)),
-            LegCommand::Metadata(metadata) => self.send(&protocol::metadata(metadata)),
-            LegCommand::FunctionCall(call) => self.send(&protocol::call(call)),
-            LegCommand::FunctionResult(result) => self.send(&protocol::result(result)),
-            // A chat carries nothing else.
-            _ => {}
+        if let Some(frame) = protocol::frame_of(command) {
+            self.send(&frame);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::call::{FunctionCall, FunctionResult, LegEvent};
+use crate::call::{CallEnd, EndReason, FunctionCall, FunctionResult, LegCommand, LegEvent, Side};
 
 /// The code of a fault: text that is no JSON object.
 pub const NOT_JSON: &str = "NOT_JSON";
@@ -120,6 +120,24 @@ fn shown(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+/// The frame that tells the far side of a command; none for what a chat does not carry.
+#[must_use]
+pub fn frame_of(command: LegCommand<'_>) -> Option<Value> {
+    match command {
+        LegCommand::Text(text) => Some(content(text)),
+        LegCommand::Metadata(object) => Some(metadata(object)),
+        LegCommand::FunctionCall(function) => Some(call(function)),
+        LegCommand::FunctionResult(value) => Some(result(value)),
+        _ => None,
+    }
+}
+
+/// How a caller is to be told of a call's end: what the agent crashed of; none where it did not.
+pub(super) fn crash_of(end: &CallEnd) -> Option<String> {
+    let broke = matches!(end.reason, EndReason::ConnectionLost | EndReason::ProtocolError);
+    (broke && end.by == Some(Side::Agent)).then(|| end.detail.clone())
 }
 
 /// A content frame.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::protocol::{self, fault};
 use super::{ABILITIES, NO_RATE};
 use crate::audio::Rate;
-use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, Side};
+use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
 use crate::cekura::{ApiError, ChatTurn, Client, Status, TurnStatus};
 use crate::transport::{Arrival, Arrivals, CallerLeg};
 
@@ -26,6 +26,8 @@ const REST: Duration = Duration::from_secs(3);
 /// How long a run may be starting (409) after it says that it is in progress.
 const STARTING: Duration = Duration::from_secs(60);
 
+/// Messages of the agent that may wait to be posted.
+const MOST_QUEUED: usize = 1000;
 /// Between two looks at the runs of a result.
 const RUNS_EVERY: Duration = Duration::from_secs(2);
 
@@ -37,6 +39,8 @@ pub struct ApiChatLeg {
     /// The API has given a turn or taken a post: the run is past its start.
     up: bool,
     outgoing: VecDeque<Value>,
+    /// Messages of the agent that were dropped, for too many waited.
+    not_taken: u64,
     /// Turns that are still to come.
     awaited: VecDeque<u64>,
     /// The newest turn.
@@ -69,6 +73,7 @@ impl ApiChatLeg {
             began: Instant::now(),
             up: false,
             outgoing: VecDeque::new(),
+            not_taken: 0,
             awaited: VecDeque::from([0]),
             last: 0,
             events: VecDeque::new(),
@@ -280,6 +285,9 @@ impl Leg for ApiChatLeg {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
             }
+            if self.not_taken > 0 && self.outgoing.is_empty() {
+                return Poll::Ready(LegEvent::NotRead(std::mem::take(&mut self.not_taken)));
+            }
             if let Some((reason, detail)) = self.end.take() {
                 return Poll::Ready(LegEvent::Hangup { reason, detail });
             }
@@ -290,16 +298,10 @@ impl Leg for ApiChatLeg {
 
     fn command(&mut self, command: LegCommand<'_>) {
         match command {
-            LegCommand::Text(text) => self.outgoing.push_back(protocol::content(text)),
-            LegCommand::Metadata(metadata) => self.outgoing.push_back(protocol::metadata(metadata)),
-            LegCommand::FunctionCall(call) => self.outgoing.push_back(protocol::call(call)),
-            LegCommand::FunctionResult(result) => self.outgoing.push_back(protocol::result(result)),
-            LegCommand::Ending(end) => {
-                let broke = matches!(end.reason, EndReason::ConnectionLost | EndReason::ProtocolError);
-                self.crash = (broke && end.by == Some(Side::Agent)).then(|| end.detail.clone());
-            }
+            LegCommand::Ending(end) => self.crash = protocol::crash_of(end),
             LegCommand::Hangup(reason) => self.leave(reason),
-            _ => {}
+            _ if self.outgoing.len() >= MOST_QUEUED => self.not_taken += 1,
+            _ => self.outgoing.extend(protocol::frame_of(command)),
         }
     }
 }

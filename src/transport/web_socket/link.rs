@@ -39,6 +39,8 @@ pub(in crate::transport) struct Link {
     outgoing: VecDeque<Message>,
     /// Of these, how many are binary.
     queued_binary: usize,
+    /// How long they are together.
+    queued_bytes: usize,
     /// Something was given to the socket and not flushed yet.
     unflushed: bool,
     phase: Phase,
@@ -80,6 +82,7 @@ impl Link {
             socket,
             outgoing: VecDeque::new(),
             queued_binary: 0,
+            queued_bytes: 0,
             unflushed: false,
             phase: Phase::Open,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -92,9 +95,9 @@ impl Link {
         matches!(self.phase, Phase::Open)
     }
 
-    /// Messages that wait to be sent.
-    pub(in crate::transport) fn queued(&self) -> usize {
-        self.outgoing.len()
+    /// Bytes that wait to be sent.
+    pub(in crate::transport) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
     }
 
     /// Binary messages that wait to be sent.
@@ -104,12 +107,14 @@ impl Link {
 
     pub(in crate::transport) fn push(&mut self, message: Message) {
         self.queued_binary += usize::from(message.is_binary());
+        self.queued_bytes += message.len();
         self.outgoing.push_back(message);
     }
 
     /// Throws away the binary messages that wait, and counts them.
     pub(in crate::transport) fn drop_binary(&mut self) -> usize {
         self.outgoing.retain(|message| !message.is_binary());
+        self.queued_bytes = self.outgoing.iter().map(Message::len).sum();
         std::mem::take(&mut self.queued_binary)
     }
 
@@ -131,7 +136,7 @@ impl Link {
         while said.len() > LONGEST_REASON {
             said.pop();
         }
-        self.outgoing.push_back(Message::Close(Some(CloseFrame { code, reason: said.into() })));
+        self.push(Message::Close(Some(CloseFrame { code, reason: said.into() })));
         self.phase = Phase::Closing { reason, detail, deaf };
         self.timer.as_mut().reset(Instant::now() + CLOSE_TIME);
     }
@@ -153,6 +158,7 @@ impl Link {
             ready!(Pin::new(&mut self.socket).poll_ready(cx))?;
             let message = self.outgoing.pop_front().expect("just seen");
             self.queued_binary -= usize::from(message.is_binary());
+            self.queued_bytes -= message.len();
             self.unflushed = true;
             Pin::new(&mut self.socket).start_send(message)?;
         }
@@ -222,7 +228,7 @@ impl Link {
             Phase::Closing { reason, detail, .. } | Phase::FarClosed { reason, detail } => Phase::FarClosed { reason, detail },
             Phase::Open => Phase::FarClosed { reason: EndReason::ConnectionLost, detail: BROKE_OFF.to_owned() },
         };
-        (self.queued_binary, self.unflushed) = (0, false);
+        (self.queued_binary, self.queued_bytes, self.unflushed) = (0, 0, false);
         self.outgoing.clear();
     }
 
