@@ -24,6 +24,7 @@ pub use estimate::estimate_runs;
 pub use fix::fix;
 pub use modes::CHANNELS;
 pub use strict::read_strictly;
+pub(crate) use token::{hide, secrets};
 pub use token::{holds_secret, redacted, room_token};
 
 use field::{Field, Kind};
