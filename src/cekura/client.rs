@@ -7,7 +7,7 @@ use reqwest::header::{HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use super::payload::Mode;
+use super::payload::{Mode, hide, secrets};
 use super::state::{BadAnswer, ResultState, RunState};
 use super::{ApiError, Key, envelope};
 use crate::http;
@@ -371,6 +371,17 @@ impl Client {
         }
     }
 
+    /// The error without the key and the body's secrets, wherever the API has put them.
+    fn without_secrets(&self, mut error: ApiError, body: Option<&Value>) -> ApiError {
+        let ApiError::Refused { message, details, .. } = &mut error else { return error };
+        let mut known: Vec<&str> = body.map(secrets).unwrap_or_default();
+        known.extend(self.key.iter().map(Key::reveal));
+        for line in details.iter_mut().chain([message]) {
+            hide(&known, line);
+        }
+        error
+    }
+
     async fn send(&self, call: &Call<'_>) -> Result<Answer, ApiError> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), call.path));
@@ -387,7 +398,8 @@ impl Client {
             request = request.json(body);
         }
         let response = request.send().await.map_err(|error| call.broken(&error))?;
-        call.read(response).await
+        // An error's body may repeat the request.
+        call.read(response).await.map_err(|error| self.without_secrets(error, call.body))
     }
 }
 
@@ -509,16 +521,18 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 }
 
 fn parse_base(text: &str) -> Result<Url, ApiError> {
-    let bad = |problem: String| ApiError::Address { url: text.to_owned(), problem };
-    let url = Url::parse(text.trim()).map_err(|e| bad(e.to_string()))?;
+    let bad = |shown: &str, problem: String| Err(ApiError::Address { url: shown.to_owned(), problem });
+    // What stands before an @ may be a password.
+    let url = match Url::parse(text.trim()) {
+        Ok(url) => url,
+        Err(error) => return bad(text.rsplit('@').next().unwrap_or_default(), error.to_string()),
+    };
+    let host = url.host_str().unwrap_or_default();
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad(format!("it starts with {}://, not with https://", url.scheme())));
+        return bad(host, format!("it starts with {}://, not with https://", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(ApiError::Address {
-            url: url.host_str().unwrap_or_default().to_owned(),
-            problem: "it has more than a host and a path".into(),
-        });
+        return bad(host, "it has more than a host and a path".into());
     }
     Ok(url)
 }

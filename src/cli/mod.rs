@@ -21,6 +21,10 @@ mod settings;
 mod test_sets;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Exit, Failure};
 
@@ -96,9 +100,17 @@ impl Cli {
 }
 
 fn log_to_stderr(verbose: u8) {
-    let default = ["trunkline=warn", "trunkline=info", "trunkline=debug", "debug"][usize::from(verbose.min(3))];
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let default = ["trunkline=warn", "trunkline=info", "trunkline=debug", "trunkline=trace,info"][usize::from(verbose.min(3))];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::registry().with(lines.with_filter(filter.and(filter_fn(holds_no_secret))));
     // A program that uses the library may have a log of its own.
     drop(log.try_init());
+}
+
+/// Other crates log whole requests with their credentials below `info` (tungstenite's upgrade request, reqwest's proxy): whatever
+/// RUST_LOG says, these levels are Trunkline's own alone.
+fn holds_no_secret(line: &Metadata<'_>) -> bool {
+    let ours = line.target() == "trunkline" || line.target().starts_with("trunkline::");
+    ours || *line.level() <= Level::INFO
 }

@@ -26,6 +26,7 @@ pub use fix::fix;
 pub use modes::CHANNELS;
 pub(crate) use refusal::{as_read, refusals};
 pub use strict::read_strictly;
+pub(crate) use token::{hide, secrets};
 pub use token::{holds_secret, redacted, room_token};
 
 use field::{Field, Kind};

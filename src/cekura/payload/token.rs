@@ -9,19 +9,63 @@ use serde_json::{Value, json};
 /// Keys of entries that hold secrets.
 const SECRETS: [&str; 2] = ["access_token", "pipecat_token"];
 
+/// What the ledger has in a secret's place.
+const LEFT_OUT: &str = "(not kept)";
+/// What stands in a secret's place.
+const HIDDEN: &str = "(hidden)";
+/// A text as short as a word is no secret, and would be found everywhere.
+const SHORTEST_HIDDEN: usize = 4;
+
 /// Whether a body holds a secret, an access token or headers: then its file is nobody else's to read.
 #[must_use]
 pub fn holds_secret(body: &Value) -> bool {
     let headers = body.get("websocket_headers").and_then(Value::as_object).is_some_and(|headers| !headers.is_empty());
-    let entries = body.get("scenarios").and_then(Value::as_array).into_iter().flatten();
-    headers || entries.into_iter().any(|entry| SECRETS.iter().any(|key| entry.get(*key).is_some_and(|token| !token.is_null())))
+    headers || entries(body).any(|entry| SECRETS.iter().any(|key| entry.get(*key).is_some_and(|token| !token.is_null())))
+}
+
+/// The secrets of a body: its tokens, the values of its headers, and the queries of the addresses to dial.
+pub(crate) fn secrets(body: &Value) -> Vec<&str> {
+    let headers = body.get("websocket_headers").and_then(Value::as_object).into_iter().flat_map(|headers| headers.values());
+    let tokens = entries(body).flat_map(|entry| SECRETS.iter().filter_map(|key| entry.get(*key)));
+    let addresses = ["websocket_url", "pipecat_room_url"];
+    let addresses = entries(body).chain([body, &body["chirp_data"]]).flat_map(|part| addresses.map(|key| part.get(key)));
+    let queries = addresses.flatten().filter_map(|address| Some(address.as_str()?.split_once('?')?.1));
+    headers.chain(tokens).filter_map(Value::as_str).chain(queries).collect()
+}
+
+/// Takes secrets out of a text, also where JSON, a URL or a line's cut has changed or cut them.
+pub(crate) fn hide(secrets: &[&str], text: &mut String) {
+    for secret in secrets.iter().filter(|secret| secret.len() >= SHORTEST_HIDDEN) {
+        let quoted = Value::from(*secret).to_string();
+        let escaped = quoted.trim_matches('"');
+        let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        for form in [*secret, escaped, &escaped.replace('/', "\\/"), &encoded] {
+            *text = text.replace(form, HIDDEN);
+        }
+    }
+    hide_cut(secrets, text);
+}
+
+/// A text that was cut in the middle of a secret ends with the secret's start.
+fn hide_cut(secrets: &[&str], text: &mut String) {
+    let Some(kept) = text.strip_suffix('…').map(str::len) else { return };
+    let starts = |secret: &&str| {
+        (SHORTEST_HIDDEN..secret.len()).rev().find(|end| secret.get(..*end).is_some_and(|start| text[..kept].ends_with(start)))
+    };
+    if let Some(cut) = secrets.iter().filter_map(starts).max() {
+        text.replace_range(kept - cut..kept, HIDDEN);
+    }
+}
+
+fn entries(body: &Value) -> impl Iterator<Item = &Value> {
+    body.get("scenarios").and_then(Value::as_array).into_iter().flatten()
 }
 
 /// The body without its secrets, for the ledger and for logs: tokens and the WebSocket's headers are left out.
 #[must_use]
 pub fn redacted(body: &Value) -> Value {
-    const LEFT_OUT: &str = "(not kept)";
     let mut body = body.clone();
+    redact_addresses(&mut body);
     for entry in body.get_mut("scenarios").and_then(Value::as_array_mut).into_iter().flatten() {
         for key in SECRETS {
             entry.get_mut(key).into_iter().for_each(|token| *token = LEFT_OUT.into());
@@ -30,6 +74,35 @@ pub fn redacted(body: &Value) -> Value {
     let headers = body.get_mut("websocket_headers").and_then(Value::as_object_mut);
     headers.into_iter().flat_map(|headers| headers.values_mut()).for_each(|value| *value = LEFT_OUT.into());
     body
+}
+
+/// Addresses without what may be a password or a token in them: the query, and what stands before an @. What a suite says is
+/// the scenarios' text, no address of ours.
+fn redact_addresses(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(redact_addresses),
+        Value::Object(members) => {
+            for (key, value) in members.iter_mut().filter(|(key, _)| *key != "spec") {
+                match value {
+                    Value::String(text) if key.ends_with("url") => redact_address(text),
+                    inner => redact_addresses(inner),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn redact_address(text: &mut String) {
+    let Ok(mut url) = url::Url::parse(text) else { return };
+    if url.query().is_none() && url.username().is_empty() && url.password().is_none() {
+        return;
+    }
+    // An address that can have no user has none to be taken out.
+    let _ = (url.set_username(""), url.set_password(None));
+    let query = url.query().is_some();
+    url.set_query(None);
+    *text = if query { format!("{url}?{LEFT_OUT}") } else { url.to_string() };
 }
 
 /// A token with which `identity` may join `room` for `valid`, publish and subscribe (RFC 7519, HS256; LiveKit's claims:
