@@ -89,7 +89,7 @@ pub struct RunReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
     /// How the call was tied to the run: `header` (the caller told its run), `direct` (it was fetched
-    /// by the run's id), `order` (its time fits this run alone).
+    /// by the run's id), `inferred` (by order and time: it fits this run alone).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tied_by: Option<String>,
     /// How the call ended.

@@ -41,13 +41,13 @@ pub enum TiedBy {
 }
 
 impl TiedBy {
-    /// `header`, `direct` or `order`.
+    /// `header`, `direct`, or `inferred` for what goes by order and time.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Header => "header",
             Self::Direct => "direct",
-            Self::Order => "order",
+            Self::Order => "inferred",
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::{RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, Socket, Taken};
+use super::{ID_HEADERS, Socket, Taken};
 use crate::transport::arrival::{Arrival, Arrivals, CallerLeg};
 use crate::transport::tls::{self, TlsError, Wire};
 
@@ -204,8 +204,7 @@ impl<E: Entrance> Threshold<E> {
             self.entrance.refuse(taken, detail).await;
             return Ok(None);
         }
-        let (run_id, result_id) = (header(RUN_ID_HEADER), header(RESULT_ID_HEADER));
-        let scenario_id = header(SCENARIO_ID_HEADER);
+        let [run_id, result_id, scenario_id] = ID_HEADERS.map(|names| names.into_iter().find_map(header));
         let (leg, agent_speaks_first) = (self.entrance.leg(taken), self.entrance.agent_speaks_first());
         Ok(Some(Arrival { leg, peer: peer.to_string(), run_id, result_id, scenario_id, agent_speaks_first }))
     }

@@ -33,3 +33,8 @@ pub const RUN_ID_HEADER: &str = "X-VOCERA-RUN-ID";
 pub const RESULT_ID_HEADER: &str = "X-VOCERA-RESULT-ID";
 /// See [`RUN_ID_HEADER`].
 pub const SCENARIO_ID_HEADER: &str = "X-VOCERA-SCENARIO-ID";
+
+/// The names that a door takes for each id: Cekura's for WebSockets, then those of its SIP calls, which gateways pass on
+/// (<https://docs.cekura.ai/documentation/integrations/sip>).
+pub(super) const ID_HEADERS: [[&str; 2]; 3] =
+    [[RUN_ID_HEADER, "X-Run-Id"], [RESULT_ID_HEADER, "X-Result-Id"], [SCENARIO_ID_HEADER, "X-Scenario-Id"]];
