@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::carrier::{CancelToken, Carrier, RunEnd, RunOrder, RunOutcome, Speaker, Target, TranscriptLine};
+use super::carrier::{CancelToken, Carrier, RunEnd, RunOrder, RunOutcome, Target};
 use super::chat::ChatDesk;
 use crate::call::{CallControl, CallIds, EndReason, Event, Leg, LoggedEvent, Side};
 use crate::caller::speech::SpeechStore;
@@ -17,6 +17,7 @@ use crate::caller::suite::Problem;
 use crate::caller::{Patience, PreparedScript, TEXT_PATIENCE, TextScript};
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info};
 use crate::measure::{Measures, measure};
+use crate::record::{Role, TranscriptLine};
 use crate::transport::chat;
 use crate::transport::chirp::{DialOptions, RATE, dial};
 use crate::transport::web_socket::{RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
@@ -221,21 +222,21 @@ fn judged(finished: FinishedCall, heard: Heard, measures: Option<Result<Box<Meas
 impl Heard {
     fn note(&mut self, logged: &LoggedEvent) {
         let at = logged.at_ms / 1000.0;
-        let role = if logged.side == Some(Side::Agent) { Speaker::MainAgent } else { Speaker::TestingAgent };
+        let role = if logged.side == Some(Side::Agent) { Role::MainAgent } else { Role::TestingAgent };
         match &logged.event {
-            Event::ScriptLine { text, .. } => self.say(Speaker::TestingAgent, text.clone(), at),
+            Event::ScriptLine { text, .. } => self.say(Role::TestingAgent, text.clone(), at),
             // What an agent says is not recognised here: its turns are in the transcript, its words only where it tells them.
-            Event::SpeechStarted { .. } if role == Speaker::MainAgent => self.say(role, SPEECH.to_owned(), at),
+            Event::SpeechStarted { .. } if role == Role::MainAgent => self.say(role, SPEECH.to_owned(), at),
             Event::SpeechStopped { .. } => {
                 if let Some(line) = self.transcript.iter_mut().rev().find(|line| line.role == role) {
                     line.end_time = at;
                 }
             }
-            Event::Text { text } if role == Speaker::MainAgent => self.say(role, text.clone(), at),
-            Event::FunctionCall(call) => self.data(Speaker::FunctionCall, json!(call), at),
-            Event::FunctionResult(result) => self.data(Speaker::FunctionCallResult, json!(result), at),
+            Event::Text { text } if role == Role::MainAgent => self.say(role, text.clone(), at),
+            Event::FunctionCall(call) => self.data(Role::FunctionCall, json!(call), at),
+            Event::FunctionResult(result) => self.data(Role::FunctionCallResult, json!(result), at),
             // The last write wins, key by key.
-            Event::Metadata { metadata: Value::Object(metadata) } if role == Speaker::MainAgent => {
+            Event::Metadata { metadata: Value::Object(metadata) } if role == Role::MainAgent => {
                 self.metadata.extend(metadata.clone());
             }
             Event::PacingSlipped { slipped_ms } => self.slip_ms = self.slip_ms.max(*slipped_ms),
@@ -243,11 +244,11 @@ impl Heard {
         }
     }
 
-    fn say(&mut self, role: Speaker, content: String, at: f64) {
+    fn say(&mut self, role: Role, content: String, at: f64) {
         self.transcript.push(TranscriptLine { role, content, start_time: at, end_time: at, data: None });
     }
 
-    fn data(&mut self, role: Speaker, data: Value, at: f64) {
+    fn data(&mut self, role: Role, data: Value, at: f64) {
         self.transcript.push(TranscriptLine { role, content: String::new(), start_time: at, end_time: at, data: Some(data) });
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::call::Limits;
 use crate::caller::suite::Scenario;
 use crate::measure::Measures;
+use crate::record::TranscriptLine;
 use crate::transport::chat::Secret;
 
 /// Carries runs out: for each it dials the run's address with a scripted caller and says how it went.
@@ -146,39 +147,6 @@ impl RunEnd {
     pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Completed, Self::Failed, Self::Timeout, Self::Cancelled].into_iter().find(|end| end.as_str() == text)
     }
-}
-
-/// Who said a line of the transcript, in Cekura's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Speaker {
-    /// The caller.
-    #[serde(rename = "Testing Agent")]
-    TestingAgent,
-    /// The agent under test.
-    #[serde(rename = "Main Agent")]
-    MainAgent,
-    /// A function that the agent calls.
-    #[serde(rename = "Function Call")]
-    FunctionCall,
-    /// What came of it.
-    #[serde(rename = "Function Call Result")]
-    FunctionCallResult,
-}
-
-/// A line of the transcript.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TranscriptLine {
-    /// Who said it.
-    pub role: Speaker,
-    /// What.
-    pub content: String,
-    /// When it began, in seconds from the call's start.
-    pub start_time: f64,
-    /// When it ended, in seconds from the call's start.
-    pub end_time: f64,
-    /// A function call's id, name and arguments, or its id and result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Value>,
 }
 
 /// How a run went.

@@ -4,11 +4,12 @@
 use serde_json::{Value, json};
 
 use super::caller::SPEECH;
-use super::carrier::{RunEnd, RunOutcome, Speaker, TranscriptLine};
+use super::carrier::{RunEnd, RunOutcome};
 use super::metrics::{MetricThresholds, evaluate};
 use super::store::StoredRun;
 use crate::caller::suite::Rule;
 use crate::measure::{Measures, measure};
+use crate::record::{Role, TranscriptLine};
 
 /// What is said of a run.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +96,7 @@ impl Evidence<'_> {
         let said: Vec<&str> = self
             .transcript
             .iter()
-            .filter(|line| line.role == Speaker::MainAgent && line.content != SPEECH)
+            .filter(|line| line.role == Role::MainAgent && line.content != SPEECH)
             .map(|line| line.content.as_str())
             .collect();
         if said.is_empty() && !self.chats {

@@ -26,9 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use caller::{PACING_SLIP_KEY, ScriptedCarrier};
-pub use carrier::{
-    CancelSwitch, CancelToken, Carrier, Progress, RunEnd, RunOrder, RunOutcome, Speaker, Stage, Target, TestProfile, TranscriptLine,
-};
+pub use carrier::{CancelSwitch, CancelToken, Carrier, Progress, RunEnd, RunOrder, RunOutcome, Stage, Target, TestProfile};
 pub use chat::ChatDesk;
 pub use http::ApiLimits;
 pub use metrics::MetricThresholds;

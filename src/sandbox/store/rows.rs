@@ -6,8 +6,9 @@ use std::time::Duration;
 use rusqlite::{Connection, Row};
 use serde_json::{Map, Value};
 
-use super::super::carrier::{TestProfile, TranscriptLine};
+use super::super::carrier::TestProfile;
 use crate::cekura::{Mode, Status};
+use crate::record::TranscriptLine;
 
 pub(super) const RESULT_COLUMNS: &str = "id, name, agent_id, concurrency_limit, created_at, updated_at, mode";
 pub(super) const RUN_COLUMNS: &str =
