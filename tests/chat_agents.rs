@@ -246,7 +246,7 @@ fn function_calls_of_a_model_are_told_and_an_empty_answer_is_a_fault() {
     let skipped = chat(&to, "", &[], &["--mode", "skip", "--say", "Hello", "--say", "Well?"]);
     assert!(skipped.contents()[0].contains("Well?"), "what is said next goes on without a result");
     let (_server, to) = faulty("nothing");
-    let config = "[doors.chat]\nidle_s = 1\n";
+    let config = "[doors.chat]\nidle_s = 4\n";
     let empty = chat(&to, config, &[], &["--mode", "listen", "--say", "Hello"]);
     assert_eq!(empty.events("fault")[0]["code"], "EMPTY_ANSWER");
     assert_eq!(empty.run["failures"][0]["kind"], "agent_silent");

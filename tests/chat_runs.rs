@@ -155,6 +155,23 @@ for line in sys.stdin:
 }
 
 #[test]
+fn the_last_words_of_an_api_chat_are_heard_though_nothing_is_taken_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_api, url) = api();
+    let body = "for line in sys.stdin:
+    if json.loads(line).get('content'):
+        say(content='One moment')
+        say(content='Here you are')";
+    let payload = json!({"agent_id": 1, "scenarios": [4]});
+    let (code, report) = run(folder.path(), &url, "api_chat", &payload, &agent(folder.path(), body), "");
+    assert_eq!((code, &report["verdict"]), (0, &"passed".into()), "{report}");
+    let said = [(CALLER, "Hello"), (AGENT, "One moment"), (AGENT, "Here you are"), (CALLER, "Bye")];
+    assert_eq!(transcript(folder.path(), &report["runs"][0]), lines(&said));
+    let events = common::events(&folder.path().join("out").join(report["runs"][0]["recording"].as_str().unwrap()));
+    assert!(events.iter().any(|event| event["event"] == "not_read"), "the message that was not taken is counted");
+}
+
+#[test]
 fn the_api_is_told_of_an_agent_that_crashes_in_an_api_chat_and_of_one_that_hangs_up() {
     for (body, verdict, told, reason) in [
         ("sys.stdin.readline()\nsys.exit(3)", "failed", true, "the agent crashed: the process ended: exit status: 3"),

@@ -37,8 +37,11 @@ struct Shape {
 pub fn repair_folder(folder: &Path) -> Result<(CallInfo, Vec<Mended>), RecordError> {
     let path = folder.join(CALL_JSON);
     let json = fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
-    let mut info: CallInfo = serde_json::from_slice(&json)
-        .map_err(|error| RecordError::Malformed { path, problem: format!("not a call.json: {error}") })?;
+    let malformed = |problem: String| RecordError::Malformed { path: path.clone(), problem };
+    let mut info: CallInfo = serde_json::from_slice(&json).map_err(|error| malformed(format!("not a call.json: {error}")))?;
+    if info.caller.is_some() != info.agent.is_some() {
+        return Err(malformed("only one of the two tracks is there".to_owned()));
+    }
     let mut mended = Vec::new();
     for (name, track) in [("caller", &mut info.caller), ("agent", &mut info.agent)] {
         if let Some(track) = track {

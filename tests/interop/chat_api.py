@@ -2,7 +2,8 @@
 
 `api_chat` runs are to be polled; `text` and `websocket` runs dial the agent's WebSocket. `GET /seen` tells what was posted.
 
-Scenarios: 1 the caller opens with a line; 2 the agent is to open; 3 a turn of the caller fails, and the chat with it.
+Scenarios: 1 the caller opens with a line; 2 the agent is to open; 3 a turn of the caller fails, and the chat with it;
+4 the caller ends the chat as soon as it is answered.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-LINES = {1: ["Hello, a table please", "For two", "Thanks, that is all"], 2: [None, "A table please", "Bye"], 3: ["Hello", "ERROR"]}
+LINES = {1: ["Hello, a table please", "For two", "Thanks, that is all"], 2: [None, "A table please", "Bye"], 3: ["Hello", "ERROR"], 4: ["Hello", "Bye"]}
 LOCK = threading.RLock()
 
 
@@ -156,6 +157,8 @@ class Handler(BaseHTTPRequestHandler):
                     if time.monotonic() < ready_at:
                         run.lines.insert(0, message)
                     run.turns[max(run.turns) + 1] = (time.monotonic() + 0.4, run.lines.pop(0) if run.lines else None)
+                if run.scenario == 4:
+                    run.end("Testing agent-ended-call", True)
                 return self.answer(202, {"run_id": run.id, "result_id": run.result_id, "turn_id": max(run.turns), "status": "generating"})
             if found := re.fullmatch(r"/test_framework/v1/runs/(\d+)/end-chat/", self.path):
                 run = API.runs[int(found[1])]

@@ -160,7 +160,8 @@ impl ApiChatLeg {
                 _ => {}
             }
         }
-        if turn.ended {
+        // A later turn may have the caller's last words.
+        if turn.ended && (self.awaited.is_empty() || !news) {
             self.end = Some((EndReason::HungUp, turn.ended_reason.unwrap_or_default()));
         } else if self.awaited.is_empty() || !news {
             let pause = if self.awaited.is_empty() { REST } else { LOOK_EVERY };
@@ -170,7 +171,11 @@ impl ApiChatLeg {
 
     /// 409: the run is starting still, or it has ended.
     fn conflict(&mut self, post: Option<Value>) {
-        if self.up {
+        if self.up && post.is_some() && !self.awaited.is_empty() {
+            // The caller's last words are still to be fetched.
+            self.not_taken += 1 + self.outgoing.len() as u64;
+            self.outgoing.clear();
+        } else if self.up {
             self.end = Some((EndReason::HungUp, "the run has ended".to_owned()));
         } else if self.began.elapsed() >= STARTING {
             let detail = format!("the run's chat has not started within {} s", STARTING.as_secs());
