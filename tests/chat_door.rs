@@ -352,7 +352,7 @@ fn a_door_and_an_agent_that_do_not_go_together_are_refused_at_the_start() {
             &["serve", "--to", "chat://127.0.0.1:1/", "--chat-listen", "0.0.0.0:0"],
             "a chat door on 0.0.0.0:0, which is not loopback, needs credentials",
         ),
-        (&["call", "--to", "chat-process:cat"], "chat-process:cat takes text only"),
+        (&["call", "--to", "chat-process:cat"], "tag <interruption>"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let output = trunkline(arguments).current_dir(folder.path()).output().unwrap();
