@@ -308,6 +308,10 @@ fn doors_agents_and_the_sandbox_keep_no_secret() {
     serve.interrupt();
     let log = fs::read_to_string(watch.folder.path().join("serve.log")).unwrap();
     assert!(log.contains("a call comes in") && log.contains("call over"), "our own lines are there: {log}");
+    let calls = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+    let call = calls.filter(|call| call.join("stereo.wav").exists()).collect::<Vec<_>>().pop().unwrap();
+    let (echo, _) = echoing();
+    assert_eq!(watch.run(&echo, &["observe", path(&call), "--agent-id", "1", "--yes"]).0, 3);
     // An agent that does not take our credentials, and ones without a colon.
     let (_agent, port) = python_agent("burst", &["--seconds", "0.3", "--credentials", "another:one"]);
     let (code, said) =

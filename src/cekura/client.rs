@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::{HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Url};
+use reqwest::{Method, RequestBuilder, Url};
 use serde_json::Value;
 
 use super::payload::{Mode, hide, secrets};
@@ -21,7 +21,7 @@ pub const ENV_KEY: &str = "CEKURA_API_KEY";
 /// How long a start may take: Cekura's own CI action waits as long.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long any other call may take: the Python package's default.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer that is read; a result with transcripts has some hundred kilobytes.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -373,7 +373,7 @@ impl Client {
     }
 
     /// Repeats `call` while its error is a passing one.
-    async fn again<T>(&self, call: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    pub(super) async fn again<T>(&self, call: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, ApiError> {
         let mut failures = 0;
         loop {
             match call().await {
@@ -400,6 +400,14 @@ impl Client {
     }
 
     async fn send(&self, call: &Call<'_>) -> Result<Answer, ApiError> {
+        let mut request = self.request(call)?;
+        if let Some(body) = call.body {
+            request = request.json(body);
+        }
+        self.send_request(call, request).await
+    }
+
+    pub(super) fn request(&self, call: &Call<'_>) -> Result<RequestBuilder, ApiError> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), call.path));
         if !call.query.is_empty() {
@@ -411,9 +419,10 @@ impl Client {
             key.set_sensitive(true);
             request = request.header(super::KEY_HEADER, key);
         }
-        if let Some(body) = call.body {
-            request = request.json(body);
-        }
+        Ok(request)
+    }
+
+    pub(super) async fn send_request(&self, call: &Call<'_>, request: RequestBuilder) -> Result<Answer, ApiError> {
         let response = request.send().await.map_err(|error| call.broken(&error))?;
         // An error's body may repeat the request.
         call.read(response).await.map_err(|error| self.without_secrets(error, call.body))
@@ -421,13 +430,13 @@ impl Client {
 }
 
 /// One call of the API.
-struct Call<'a> {
-    method: Method,
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
     /// With its trailing slash: without it the API may redirect, and a redirected POST is lost.
-    path: &'a str,
-    query: &'a [(&'a str, &'a str)],
-    body: Option<&'a Value>,
-    timeout: Duration,
+    pub(super) path: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Option<&'a Value>,
+    pub(super) timeout: Duration,
 }
 
 impl Call<'_> {
@@ -478,7 +487,7 @@ impl Call<'_> {
 }
 
 /// A 2xx answer.
-struct Answer {
+pub(super) struct Answer {
     call: String,
     status: u16,
     body: Vec<u8>,
@@ -491,7 +500,7 @@ struct Page {
 }
 
 impl Answer {
-    fn read<T>(self, read: impl FnOnce(Value) -> Result<T, BadAnswer>) -> Result<T, ApiError> {
+    pub(super) fn read<T>(self, read: impl FnOnce(Value) -> Result<T, BadAnswer>) -> Result<T, ApiError> {
         let value = serde_json::from_slice(&self.body).map_err(|e| self.garbled(e.to_string()))?;
         read(value).map_err(|e| self.garbled(e.to_string()))
     }
@@ -560,7 +569,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// An error with its causes, in one line; reqwest's own line tells only the address.
-fn detail(error: &reqwest::Error) -> String {
+pub(super) fn detail(error: &reqwest::Error) -> String {
     let mut line = String::new();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
