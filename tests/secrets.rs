@@ -27,7 +27,12 @@ const PIPECAT: &str = "p1pecat/token+planted=";
 const PROXY: &str = "pr0xy+planted";
 const QUERY: &str = "qu3ry/token+planted=";
 /// The user's part of credentials is no secret: only what comes after the colon is looked for.
-const PLANTED: [&str; 9] = [API_KEY, LIVEKIT_SECRET, DOOR, AGENT, WRONG, HEADER, PIPECAT, PROXY, QUERY];
+const CHAT: &str = "ch4t/secret+planted=";
+const CHAT_DOOR: &str = "ch4t/door+planted=";
+const OPENAI: &str = "sk-0penai/planted+key";
+const HOOK: &str = "h00k/secret+planted";
+const PLANTED: [&str; 13] =
+    [API_KEY, LIVEKIT_SECRET, DOOR, AGENT, WRONG, HEADER, PIPECAT, PROXY, QUERY, CHAT, CHAT_DOOR, OPENAI, HOOK];
 
 /// What was printed, and the folder that everything was written to.
 struct Watch {
@@ -58,7 +63,12 @@ impl Watch {
         command.current_dir(self.folder.path()).env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").stdin(Stdio::null());
         command.env("CEKURA_API_URL", url).env("CEKURA_API_KEY", API_KEY).env("LIVEKIT_API_KEY", "devkey");
         command.env("LIVEKIT_API_SECRET", LIVEKIT_SECRET).env("TRUNKLINE_LEDGER", self.folder.path().join("ledger.sqlite"));
-        command.env("TRUNKLINE_DOOR_CREDENTIALS", DOOR).env("TRUNKLINE_AGENT_CREDENTIALS", AGENT).env("TRUNKLINE_OUT", "out");
+        command.env("TRUNKLINE_CHAT_SECRET", CHAT).env("TRUNKLINE_DOOR_SECRET", CHAT_DOOR).env("OPENAI_API_KEY", OPENAI);
+        command
+            .env("TRUNKLINE_WEBHOOK_SECRET", HOOK)
+            .env("TRUNKLINE_DOOR_CREDENTIALS", DOOR)
+            .env("TRUNKLINE_AGENT_CREDENTIALS", AGENT)
+            .env("TRUNKLINE_OUT", "out");
         command
     }
 
@@ -85,7 +95,7 @@ impl Watch {
         let ended = Ended(command.spawn().unwrap());
         let address = until("the address", || {
             let text = fs::read_to_string(&log).ok()?;
-            let line = text.lines().find(|line| line.starts_with("listening chirp ") || line.starts_with("sandbox "))?;
+            let line = text.lines().find(|line| line.starts_with("listening ch") || line.starts_with("sandbox "))?;
             line.split(' ').find(|word| word.contains("127.0.0.1")).map(str::to_owned)
         });
         (ended, address)
@@ -230,13 +240,18 @@ fn payloads(watch: &mut Watch) -> Vec<(&'static str, PathBuf)> {
 fn starting_following_and_asking_keep_no_secret_whatever_the_api_answers() {
     let mut watch = Watch::new();
     let payloads = payloads(&mut watch);
+    let any_port = watch.own("any-port.toml", "[doors.chat]\nlisten = \"127.0.0.1:0\"\n");
     let (echo, told) = echoing();
     let willing = willing();
     let breaking = Api::new(|_, _| None);
     for (mode, file) in &payloads {
-        let (code, said) = watch.run(&willing.url, &["run", mode, "--from-file", path(file), "--wait", "--every-s", "0.05"]);
-        assert_eq!(code, 0, "{said}");
-        let (code, said) = watch.run(&echo, &["run", mode, "--from-file", path(file), "--wait"]);
+        // A chat's door needs an agent behind it.
+        let chats: &[&str] = if *mode == "text" { &["--to", "chat-process:cat", "--config", path(&any_port)] } else { &[] };
+        let run = [&["run", mode, "--from-file", path(file), "--wait", "--every-s", "0.05"], chats].concat();
+        let (code, said) = watch.run(&willing.url, &run);
+        // The run ended at the API, and no chat came through the door.
+        assert_eq!(code, if *mode == "text" { 3 } else { 0 }, "{said}");
+        let (code, said) = watch.run(&echo, &[&["run", mode, "--from-file", path(file), "--wait"], chats].concat());
         assert!(code == 3 && said.contains("no run was started"), "{said}");
         let (code, said) = watch.run("http://127.0.0.1:1", &["scenarios", &format!("run-{mode}"), "--from-file", path(file)]);
         assert!(code == 3 && said.contains("nothing was sent"), "{said}");
@@ -308,6 +323,10 @@ fn doors_agents_and_the_sandbox_keep_no_secret() {
     serve.interrupt();
     let log = fs::read_to_string(watch.folder.path().join("serve.log")).unwrap();
     assert!(log.contains("a call comes in") && log.contains("call over"), "our own lines are there: {log}");
+    let calls = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+    let call = calls.filter(|call| call.join("stereo.wav").exists()).collect::<Vec<_>>().pop().unwrap();
+    let (echo, _) = echoing();
+    assert_eq!(watch.run(&echo, &["observe", path(&call), "--agent-id", "1", "--yes"]).0, 3);
     // An agent that does not take our credentials, and ones without a colon.
     let (_agent, port) = python_agent("burst", &["--seconds", "0.3", "--credentials", "another:one"]);
     let (code, said) =
@@ -345,5 +364,60 @@ fn doors_agents_and_the_sandbox_keep_no_secret() {
     }
     sandbox.interrupt();
     assert!(watch.kept().len() > 10);
+    watch.assert_clean();
+}
+
+/// A suite that a chat can play.
+fn chat_suite() -> String {
+    let line = |id: u32, condition: &str, action: &str, kind: &str| json!({"id": id, "condition": condition, "action": action, "type": kind, "fixed_message": true});
+    let conditions = [line(0, "FIRST_MESSAGE", "Hello.", "standard"), line(1, "0", "Bye. <endcall/>", "action_followup")];
+    json!({"version": "1", "scenarios": [{"name": "Chat", "type": "conditional_actions", "language": "en",
+        "conditional_actions": {"role": "a caller", "conditions": conditions}}]})
+    .to_string()
+}
+
+#[test]
+fn chats_models_and_webhooks_keep_no_secret() {
+    let mut watch = Watch::new();
+    let query: String = url::form_urlencoded::byte_serialize(QUERY.as_bytes()).collect();
+    let (_agent, agent) = common::chat::chat_agent("echo", &["--secret", CHAT]);
+    let address = format!("{agent}?token={query}");
+    let (mut serve, door) = watch.background("serve", &["serve", "--to", &address, "--chat-listen", "127.0.0.1:0"]);
+    assert_eq!(common::chat::chat_caller(&door, &["--header", &format!("X-VOCERA-SECRET={WRONG}")])["refused"], 401);
+    let got = common::chat::chat_caller(&door, &["--header", &format!("X-VOCERA-SECRET={CHAT_DOOR}"), "--say", "hello"]);
+    assert!(got["frames"].to_string().contains("you said: hello"), "{got}");
+    serve.interrupt();
+    // A model's server that repeats what it was told, and an agent that is not there.
+    let (echo, told) = echoing();
+    let suite = watch.own("chat.json", &chat_suite());
+    let gone = format!("chat://127.0.0.1:1/?token={query}");
+    for to in [format!("openai:{echo}/v1?model=x"), gone, address] {
+        let (code, said) = watch.run(&echo, &["call", "--to", &to, "--suite", path(&suite)]);
+        assert_eq!(code, i32::from(!to.starts_with(&agent)), "{to}: {said}");
+    }
+    assert!(told.lock().unwrap().concat().contains(OPENAI), "the server itself gets the key");
+    // A run in a sandbox whose webhook repeats the secret, with headers and an address that are secret.
+    let project = watch.folder.path().join("project");
+    fs::create_dir_all(project.join("suites")).unwrap();
+    watch.own("project/suites/chat.json", &chat_suite());
+    watch.own("project/chat.secret", CHAT);
+    watch.own("project/agents.json", &json!([{"id": 1, "chat_secret_file": "chat.secret"}]).to_string());
+    let hook = format!("{echo}/hook?token={query}");
+    let arguments = ["sandbox", "--listen", "127.0.0.1:0", "--data", "sandbox", "--project", "project", "--webhook-url", &hook];
+    let (mut sandbox, url) = watch.background("sandbox", &arguments);
+    let target = format!("{}?token={query}", agent.replace("chat:", "ws:"));
+    let payload = json!({"agent_id": 1, "scenarios": [1], "websocket_url": target, "websocket_headers": {"X-Auth": HEADER}});
+    let file = watch.own("payload.json", &payload.to_string());
+    let (code, said) = watch.run(&url, &["scenarios", "run-text", "--from-file", path(&file)]);
+    assert_eq!(code, 0, "{said}");
+    until("the run's end and its webhook", || {
+        let (_, results) = common::sandbox::http("GET", &url, "/test_framework/v1/results/", Some(API_KEY), None);
+        let (status, passed) = (&results["results"][0]["status"], &results["results"][0]["success_runs_count"]);
+        let ended = status == "completed" && passed == 1;
+        let told = told.lock().unwrap().concat();
+        (ended && told.contains("result.completed") && told.contains(HOOK)).then_some(())
+    });
+    sandbox.interrupt();
+    assert!(watch.kept().iter().any(|(name, _)| name.contains("recordings") && name.ends_with("call.json")));
     watch.assert_clean();
 }

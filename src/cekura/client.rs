@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::{HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Url};
+use reqwest::{Method, RequestBuilder, Url};
 use serde_json::Value;
 
 use super::payload::{Mode, hide, secrets};
@@ -383,6 +383,14 @@ impl Client {
     }
 
     async fn send(&self, call: &Call<'_>) -> Result<Answer, ApiError> {
+        let mut request = self.request(call)?;
+        if let Some(body) = call.body {
+            request = request.json(body);
+        }
+        self.send_request(call, request).await
+    }
+
+    pub(super) fn request(&self, call: &Call<'_>) -> Result<RequestBuilder, ApiError> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), call.path));
         if !call.query.is_empty() {
@@ -394,9 +402,10 @@ impl Client {
             key.set_sensitive(true);
             request = request.header(super::KEY_HEADER, key);
         }
-        if let Some(body) = call.body {
-            request = request.json(body);
-        }
+        Ok(request)
+    }
+
+    pub(super) async fn send_request(&self, call: &Call<'_>, request: RequestBuilder) -> Result<Answer, ApiError> {
         let response = request.send().await.map_err(|error| call.broken(&error))?;
         // An error's body may repeat the request.
         call.read(response).await.map_err(|error| self.without_secrets(error, call.body))
@@ -404,13 +413,13 @@ impl Client {
 }
 
 /// One call of the API.
-struct Call<'a> {
-    method: Method,
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
     /// With its trailing slash: without it the API may redirect, and a redirected POST is lost.
-    path: &'a str,
-    query: &'a [(&'a str, &'a str)],
-    body: Option<&'a Value>,
-    timeout: Duration,
+    pub(super) path: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Option<&'a Value>,
+    pub(super) timeout: Duration,
 }
 
 impl Call<'_> {

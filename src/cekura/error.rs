@@ -1,5 +1,6 @@
 //! What can go wrong between here and the API.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::BadKey;
@@ -24,6 +25,14 @@ pub enum ApiError {
     /// The HTTP client could not be made, for example because the system has no root certificates.
     #[error("cannot set up HTTPS: {0}")]
     Setup(String),
+    /// A file that was to be sent cannot be read: nothing was sent.
+    #[error("cannot read {}: {detail}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
     /// No connection came about: nothing was sent.
     #[error("{call}: no connection, nothing was sent: {detail}")]
     Unreachable {
@@ -73,7 +82,7 @@ impl ApiError {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Garbled { .. } => true,
             Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
-            Self::NoKey | Self::Key(_) | Self::Address { .. } | Self::Setup(_) => false,
+            Self::NoKey | Self::Key(_) | Self::Address { .. } | Self::Setup(_) | Self::Unreadable { .. } => false,
         }
     }
 
@@ -84,7 +93,8 @@ impl ApiError {
             Self::Broken { .. } | Self::Garbled { .. } => true,
             // A redirect may come after the work (303), as may a gateway's 408 or 5xx. Every other 4xx is a refusal.
             Self::Refused { status, .. } => matches!(status, 100..=399 | 408 | 500..=599),
-            Self::Unreachable { .. } | Self::NoKey | Self::Key(_) | Self::Address { .. } | Self::Setup(_) => false,
+            Self::Unreachable { .. } | Self::Unreadable { .. } => false,
+            Self::NoKey | Self::Key(_) | Self::Address { .. } | Self::Setup(_) => false,
         }
     }
 

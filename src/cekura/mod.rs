@@ -5,6 +5,7 @@
 //! | [`payload`] | a mode's start request: built, checked, its runs counted |
 //! | [`Client`] | the API over HTTPS: start once, everything else again until it works |
 //! | [`start_once`] | a start that the [ledger](crate::ledger) knows of before Cekura does |
+//! | [`ObservedCall`] | a recorded call, sent to the API's observability |
 //! | [`follow`] | polls a result to its end |
 //! | [`ChatTurn`] | the chat of an `api_chat` run, polled and answered over REST |
 //! | [`ResultState`], [`RunState`], [`Status`] | what the API answers, in all the spellings that it uses |
@@ -15,6 +16,7 @@ mod envelope;
 mod error;
 mod follow;
 mod key;
+mod observe;
 pub mod payload;
 mod start;
 mod state;
@@ -24,6 +26,7 @@ pub use client::{Client, DEFAULT_URL, ENV_KEY, ENV_URL, RetryPolicy};
 pub use error::ApiError;
 pub use follow::{FollowError, follow};
 pub use key::{BadKey, Key};
+pub use observe::{LARGEST_RECORDING, ObserveError, ObservedAgent, ObservedCall, Transcript};
 pub use payload::Mode;
 pub use start::{Lookup, RecoverError, Recovered, StartError, Started, recover, rerun_once, start_once, take};
 pub use state::{BadAnswer, ResultState, RunState, Status};

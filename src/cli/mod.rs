@@ -7,6 +7,7 @@ mod history;
 mod io;
 mod listing;
 mod measure;
+mod observe;
 mod outcome;
 mod payload;
 mod progress;
@@ -59,6 +60,7 @@ enum Command {
     Agent(agent::Args),
     Measure(measure::Args),
     Record(record::Args),
+    Observe(observe::Args),
     /// Prints a shell's completions
     #[command(after_help = "Example:\n  trunkline completions bash > /etc/bash_completion.d/trunkline")]
     Completions {
@@ -89,6 +91,7 @@ impl Cli {
             Command::Agent(args) => agent::run(&args),
             Command::Measure(args) => measure::run(&args),
             Command::Record(args) => record::run(&args),
+            Command::Observe(args) => observe::run(&args),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "trunkline", &mut script);

@@ -51,7 +51,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RecordError> 
 }
 
 /// The events of a call's folder. A last line that a crash tore off is left out.
-pub(super) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError> {
+pub(crate) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError> {
     let path = folder.join(EVENTS_JSONL);
     let read = |source| RecordError::Read { path: path.clone(), source };
     let mut lines = BufReader::new(File::open(&path).map_err(read)?).lines().enumerate().peekable();

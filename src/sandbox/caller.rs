@@ -97,13 +97,13 @@ impl ScriptedCarrier {
         let ids = ids.into_iter().map(|(name, id)| (name.to_owned(), id.to_string()));
         match &order.target {
             Target::Chirp { url, headers } => {
-                let address = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+                let address = Url::parse(url).map_err(|error| format!("the agent's address: {error}"))?;
                 let headers = headers.iter().cloned().chain(ids.filter(|_| self.tells_ids)).collect();
                 let options = DialOptions { headers, ..DialOptions::default() };
                 Ok(Box::new(dial(&address, &options).await.map_err(|error| error.to_string())?))
             }
             Target::Chat { url, headers, secret } => {
-                let address = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+                let address = Url::parse(url).map_err(|error| format!("the agent's address: {error}"))?;
                 let headers: Vec<_> = headers.iter().cloned().chain(ids).collect();
                 let agent = chat::dial(&address, secret.as_ref(), &headers).await;
                 Ok(Box::new(agent.map_err(|error| error.to_string())?))
@@ -192,6 +192,7 @@ fn judged(finished: FinishedCall, heard: Heard, measures: Option<Result<Box<Meas
         (EndReason::ScriptFinished, _) => (RunEnd::Completed, true, "Testing agent-ended-call"),
         // The script was over, or the reason would be another.
         (EndReason::HungUp, _) => (RunEnd::Completed, true, "Main agent-ended-call"),
+        (EndReason::UnexpectedReply, _) => (RunEnd::Completed, false, "Testing agent-ended-call"),
         (EndReason::AgentHungUp, _) => (RunEnd::Completed, false, "Main agent-ended-call"),
         (EndReason::AgentSilent, _) => (RunEnd::Completed, false, "Main agent-silence-timed-out"),
         (EndReason::MaxDuration, _) => (RunEnd::Timeout, false, "exceeded-max-duration"),

@@ -86,12 +86,12 @@ pub enum Target {
 }
 
 impl Target {
-    /// The address that is dialled.
+    /// The address that is dialled, without its query, which may hold a secret; empty where nobody is dialled.
     #[must_use]
-    pub fn url(&self) -> Option<&str> {
+    pub fn shown(&self) -> String {
         match self {
-            Self::Chirp { url, .. } | Self::Chat { url, .. } => Some(url),
-            Self::ApiChat { .. } => None,
+            Self::Chirp { url, .. } | Self::Chat { url, .. } => url.split('?').next().unwrap_or_default().to_owned(),
+            Self::ApiChat { .. } => String::new(),
         }
     }
 }
@@ -103,7 +103,7 @@ impl fmt::Debug for Target {
             Self::Chat { .. } => "Chat",
             Self::ApiChat { .. } => "ApiChat",
         };
-        f.debug_struct(name).field("url", &self.url()).finish_non_exhaustive()
+        f.debug_struct(name).field("url", &self.shown()).finish_non_exhaustive()
     }
 }
 

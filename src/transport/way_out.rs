@@ -9,7 +9,7 @@ use super::Capability;
 use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg, Secret};
 use super::chirp::{self, Credentials, DialOptions};
 use super::process::{self, ProcessError, ProcessLeg};
-use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
+use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, shown};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
 
@@ -170,9 +170,9 @@ impl FromStr for WayOut {
 impl fmt::Display for WayOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chirp(url) => f.write_str(&url.as_str().replacen("ws", "chirp", 1)),
+            Self::Chirp(url) => f.write_str(&shown(url).replacen("ws", "chirp", 1)),
             Self::Process(words) => write!(f, "process:{}", shell_words::join(words)),
-            Self::Chat(url) => f.write_str(&url.as_str().replacen("ws", "chat", 1)),
+            Self::Chat(url) => f.write_str(&shown(url).replacen("ws", "chat", 1)),
             Self::ChatProcess(words) => write!(f, "chat-process:{}", shell_words::join(words)),
             Self::OpenAi(server) => server.fmt(f),
         }

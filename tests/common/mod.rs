@@ -243,15 +243,20 @@ pub fn until<T>(what: &str, condition: impl Fn() -> Option<T>) -> T {
 
 /// Reads one HTTP/1.1 request: its head and its body. None when the connection closes before it is whole.
 pub fn read_http(stream: &mut impl Read) -> Option<(String, String)> {
-    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
-    loop {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 65536]);
+    let head = loop {
         let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
         bytes.extend_from_slice(&piece[..read]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.to_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-        if body.len() >= length.unwrap_or(0) {
-            return Some((head.to_owned(), body.to_owned()));
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = bytes.split_off(end + 4);
+            bytes.truncate(end);
+            break String::from_utf8_lossy(&std::mem::replace(&mut bytes, rest)).into_owned();
         }
+    };
+    let length = head.to_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+    while bytes.len() < length.unwrap_or(0) {
+        let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
+        bytes.extend_from_slice(&piece[..read]);
     }
+    Some((head, String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -107,7 +107,7 @@ impl Store {
                     run.scenario.expected_outcome,
                     run.personality_id.map(|id| id as i64),
                     run.test_profile.as_ref().map(|profile| json!(profile).to_string()),
-                    run.target.url().unwrap_or_default(),
+                    run.target.shown(),
                     at
                 ])?;
             }

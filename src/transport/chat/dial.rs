@@ -23,5 +23,5 @@ pub async fn dial(url: &Url, secret: Option<&Secret>, headers: &[(String, String
     }
     let socket = web_socket::connect(url, "chat", &sent, web_socket::web_socket_config(MAX_MESSAGE)).await?;
     let rules = SessionRules { idle: None, pings: true, far_is_caller: false, agent_speaks_first: None };
-    Ok(ChatLeg::new(socket, url.as_str().replacen("ws", "chat", 1), rules, None))
+    Ok(ChatLeg::new(socket, web_socket::shown(url).replacen("ws", "chat", 1), rules, None))
 }

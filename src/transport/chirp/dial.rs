@@ -32,6 +32,6 @@ pub async fn dial(url: &Url, options: &DialOptions) -> Result<ChirpLeg, DialErro
     }
     let config = web_socket::web_socket_config(options.limits.max_message);
     let socket = web_socket::connect(url, "CHIRP", &headers, config).await?;
-    let via = url.as_str().replacen("ws", "chirp", 1);
+    let via = web_socket::shown(url).replacen("ws", "chirp", 1);
     Ok(ChirpLeg::new(socket, via, options.continuous, options.limits, None))
 }

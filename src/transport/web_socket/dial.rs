@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Request, Sta
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use url::Url;
 
-use super::Socket;
+use super::{Socket, shown};
 use crate::transport::tls::{self, TlsError, Wire};
 
 /// Tries after the first (Cekura's CHIRP page: three).
@@ -25,7 +25,7 @@ const TRY_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The far side does not take our credentials. Not tried again.
-    #[error("websocket-authentication-failed: {url} answered {status}")]
+    #[error("websocket-authentication-failed: {} answered {status}", shown(url))]
     Authentication {
         /// Whom we dialled.
         url: Url,
@@ -33,7 +33,7 @@ pub enum DialError {
         status: u16,
     },
     /// The far side answers, but not with a WebSocket. Not tried again.
-    #[error("{url} is no {wire} WebSocket: it answered {status}")]
+    #[error("{} is no {wire} WebSocket: it answered {status}", shown(url))]
     NotAWebSocket {
         /// Whom we dialled.
         url: Url,
@@ -43,7 +43,7 @@ pub enum DialError {
         status: u16,
     },
     /// Nobody there, each time that we tried.
-    #[error("{url} cannot be reached, tried {tries} times: {problem}")]
+    #[error("{} cannot be reached, tried {tries} times: {problem}", shown(url))]
     Unreachable {
         /// Whom we dialled.
         url: Url,
@@ -53,7 +53,7 @@ pub enum DialError {
         problem: String,
     },
     /// A header or an address that cannot be sent.
-    #[error("cannot dial {url}: {problem}")]
+    #[error("cannot dial {}: {problem}", shown(url))]
     Request {
         /// Whom we would have dialled.
         url: Url,
@@ -105,7 +105,7 @@ pub(in crate::transport) async fn connect(
         if tries > RETRIES {
             return Err(DialError::Unreachable { url: url.clone(), tries, problem });
         }
-        tracing::info!("{url} cannot be reached ({problem}); trying again in {} ms", pause.as_millis());
+        tracing::info!("{} cannot be reached ({problem}); trying again in {} ms", shown(url), pause.as_millis());
         tokio::time::sleep(pause).await;
         pause *= 2;
         tries += 1;

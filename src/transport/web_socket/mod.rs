@@ -13,6 +13,7 @@ pub(super) use link::{Link, Read, web_socket_config};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
+use url::Url;
 
 use super::tls::Wire;
 
@@ -38,3 +39,16 @@ pub const SCENARIO_ID_HEADER: &str = "X-VOCERA-SCENARIO-ID";
 /// (<https://docs.cekura.ai/documentation/integrations/sip>).
 pub(super) const ID_HEADERS: [[&str; 2]; 3] =
     [[RUN_ID_HEADER, "X-Run-Id"], [RESULT_ID_HEADER, "X-Result-Id"], [SCENARIO_ID_HEADER, "X-Scenario-Id"]];
+
+/// An address as it is shown: what stands in its query may be a secret.
+pub(crate) fn shown(url: &Url) -> String {
+    match url.query() {
+        None => url.to_string(),
+        Some(_) => {
+            let mut bare = url.clone();
+            bare.set_query(None);
+            bare.set_fragment(None);
+            format!("{bare}?…")
+        }
+    }
+}
