@@ -148,8 +148,9 @@ fn run_mode(args: &Args, mode: Mode) -> Result<Exit, Failure> {
 /// Flags that only one mode has, or only a sandbox.
 fn check_flags(args: &Args, mode: Mode) -> Result<(), Failure> {
     let running = &args.running;
-    if running.sandbox && mode != Mode::Chirp {
-        return Err(Failure::usage(format!("the sandbox carries out chirp runs, not {mode} ones yet")));
+    if running.sandbox && !mode.support().sandbox {
+        let known: Vec<_> = Mode::ALL.into_iter().filter(|mode| mode.support().sandbox).map(Mode::name).collect();
+        return Err(Failure::usage(format!("the sandbox carries out {} runs, not {mode} ones yet", known.join(", "))));
     }
     if mode == Mode::Spec {
         return Ok(());
