@@ -2,5 +2,6 @@
 
 fn main() {
     println!("{}", trunkline::transport::capability_table());
+    println!("{}", trunkline::cekura::mode_table());
     println!("{}", trunkline::report::failure_table());
 }

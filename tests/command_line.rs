@@ -307,7 +307,7 @@ fn an_interruption_ends_the_calls_and_keeps_their_recordings() {
 #[test]
 fn the_readme_is_true() {
     let readme = include_str!("../README.md");
-    for table in [trunkline::transport::capability_table(), trunkline::report::failure_table()] {
+    for table in [trunkline::transport::capability_table(), trunkline::cekura::mode_table(), trunkline::report::failure_table()] {
         assert!(
             readme.contains(&table),
             "the README does not hold this table as `cargo run --example readme_tables` prints it:\n{table}"

@@ -53,6 +53,13 @@ fn every_mode_has_its_own_shape() {
         built("text", &format!("{selected} --websocket-url {url} --header X-Plan=7")),
         with(json!({"websocket_url": url, "websocket_headers": {"X-Plan": "7"}}))
     );
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "from a file\n").unwrap();
+    assert_eq!(
+        built("text", &format!("{selected} --header X-Auth=@{}", path(&secret))),
+        with(json!({"websocket_headers": {"X-Auth": "from a file"}}))
+    );
     for (mode, key) in
         [("vapi_webrtc", "vapi_assistant_id"), ("retell_webrtc", "retell_agent_id"), ("elevenlabs", "elevenlabs_agent_id")]
     {

@@ -241,3 +241,33 @@ fn a_suite_is_started_once_under_a_unique_name_and_found_again_when_the_answer_i
     let kept = trunkline::ledger::Ledger::open(&folder.path().join("ledger.sqlite")).unwrap().list(5).unwrap();
     assert_eq!((kept.len(), kept[0].mode.as_str(), kept[0].state.as_str()), (1, "spec", "replied"));
 }
+
+#[test]
+fn the_calls_of_a_suite_over_chirp_come_through_the_door_and_are_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = suite(folder.path(), SUITE);
+    let (_agent, agent) = common::built_in_agent("echo");
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ended = std::sync::Arc::clone(&over);
+    let api = Api::new(move |_, _| {
+        let status = ["in_progress", "completed"][usize::from(ended.load(std::sync::atomic::Ordering::SeqCst))];
+        let run = json!({"id": 71, "status": status, "success": true, "scenario_name": "Books"});
+        ok(&json!({"id": 9, "status": status, "total_runs_count": 1, "success_runs_count": 1, "runs": [run]}))
+    });
+    let (out, config) = (folder.path().join("out"), folder.path().join("trunkline.toml"));
+    fs::write(&config, "[doors.chirp]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    let arguments =
+        ["run", "spec", path(&file), "--agent-id", "7", "--channel", "chirp", "--wait", "--every-s", "0.1", "--to", &agent];
+    let mut command = api.command(folder.path(), &[&arguments[..], &["--out", path(&out), "--config", path(&config)]].concat());
+    command.env("RUST_LOG", "off");
+    let mut run = common::Running::stderr_of(command);
+    let door = run.wait_for("the door", |line| line.strip_prefix("door chirp ")?.split(' ').next().map(str::to_owned));
+    run.wait_for("the start", |line| line.contains("result 9 started: runs 71").then_some(()));
+    common::python_caller(&format!("ws://{door}/"), &["--mode", "hold", "--seconds", "0.5", "--header", "X-VOCERA-RUN-ID=71"]);
+    over.store(true, std::sync::atomic::Ordering::SeqCst);
+    run.wait();
+    let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    let run = &report["runs"][0];
+    assert_eq!((&run["run_id"], &run["tied_by"]), (&71.into(), &"header".into()), "{report}");
+    assert!(out.join(run["recording"].as_str().unwrap()).join("stereo.wav").exists());
+}

@@ -20,6 +20,7 @@ mod observe;
 pub mod payload;
 mod start;
 mod state;
+mod support;
 
 pub use chat::{ChatTurn, TurnStatus};
 pub use client::{Client, DEFAULT_URL, ENV_KEY, ENV_URL, RetryPolicy};
@@ -30,6 +31,7 @@ pub use observe::{LARGEST_RECORDING, ObserveError, ObservedAgent, ObservedCall, 
 pub use payload::Mode;
 pub use start::{Lookup, RecoverError, Recovered, StartError, Started, recover, rerun_once, start_once, take};
 pub use state::{BadAnswer, ResultState, RunState, Status};
+pub use support::{ModeSupport, mode_table};
 
 /// The header that carries the key (API reference, "Authentication").
 pub const KEY_HEADER: &str = "X-CEKURA-API-KEY";

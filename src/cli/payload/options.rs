@@ -118,7 +118,7 @@ pub(in super::super) struct Options {
     /// Data message that Cekura publishes in each entry's room: a JSON object
     #[arg(long, value_name = "JSON", value_parser = parse_object)]
     data_message: Option<Value>,
-    /// Header of the WebSocket's upgrade request, NAME=VALUE; may be given more than once
+    /// Header of the WebSocket's upgrade request, NAME=VALUE, or NAME=@FILE for a secret; may be given more than once
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
     /// Longest conversation of an API chat, in seconds
@@ -190,13 +190,13 @@ impl Options {
             concurrency_limit: self.concurrency_limit,
             mock_tool_names: self.mock_tool_names.as_ref().map(tools),
             agent_version_id: self.agent_version_id.clone(),
-            more: self.more(mode),
+            more: self.more(mode)?,
             entries: self.entries(mode)?,
         })
     }
 
     /// The fields that only some modes have, under the names that this one gives them.
-    fn more(&self, mode: Mode) -> Map<String, Value> {
+    fn more(&self, mode: Mode) -> Result<Map<String, Value>, Failure> {
         let mut more = Map::new();
         let mut put = |key: &str, value: Option<Value>| drop(value.map(|value| more.insert(key.to_owned(), value)));
         put("sip_endpoint", self.sip_endpoint.clone().map(Value::from));
@@ -211,7 +211,11 @@ impl Options {
             _ => "vapi_assistant_id",
         };
         put(provider, self.provider_agent_id.clone().map(Value::from));
-        let headers: Map<String, Value> = self.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        let headers: Map<String, Value> = self
+            .headers
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), header_value(value)?.into())))
+            .collect::<Result<_, Failure>>()?;
         put("websocket_headers", (!headers.is_empty()).then_some(Value::Object(headers)));
         let (data, name) = match (mode, self.channel.as_deref()) {
             (Mode::PipecatV2, _) | (Mode::Spec, Some("pipecat_v2")) => ("pipecat_data", "pipecat_agent_name"),
@@ -224,7 +228,7 @@ impl Options {
         ];
         let members: Map<String, Value> = known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         put(data, (!members.is_empty()).then_some(Value::Object(members)));
-        more
+        Ok(more)
     }
 
     /// What each entry has beside its scenario.
@@ -258,6 +262,13 @@ impl Options {
             })
             .collect()
     }
+}
+
+/// A header's value, or what is in the file after an @: a secret does not belong on the command line, which `ps` shows.
+fn header_value(value: &str) -> Result<String, Failure> {
+    let Some(file) = value.strip_prefix('@') else { return Ok(value.to_owned()) };
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("cannot read {file}: {error}")))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The key and the secret that LiveKit tokens are made with: from the environment, never from a flag.
