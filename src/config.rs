@@ -3,6 +3,7 @@
 //! ```toml
 //! tts = "espeak-ng -w {out} {text}"     # speech for texts without a ready WAV; split into words, never a shell
 //! out = "trunkline-runs"                # recordings and reports
+//! personalities = "personalities.toml"  # how callers behave: see `caller::personality`
 //!
 //! [agent]                               # whom the doors connect to: the agent under test
 //! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND
@@ -39,6 +40,8 @@ pub struct Config {
     pub tts: Option<String>,
     /// Where recordings and reports go.
     pub out: Option<PathBuf>,
+    /// The file of the callers' personalities.
+    pub personalities: Option<PathBuf>,
     /// The agent under test.
     #[serde(default)]
     pub agent: AgentConfig,
@@ -87,7 +90,7 @@ pub struct ChirpDoor {
 
 /// The keys of each table: a table is named by its path.
 const KEYS: [(&str, &[&str]); 4] = [
-    ("", &["tts", "out", "agent", "doors"]),
+    ("", &["tts", "out", "personalities", "agent", "doors"]),
     ("agent", &["to", "rate", "credentials_file"]),
     ("doors", &["chirp"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),

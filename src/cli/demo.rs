@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let answering = tokio::spawn(answer_calls(agent, Some(shipped_lines().await?), std::future::pending()));
         let suite = suite(None)?;
         let store = SpeechStore::new(None, &SpeechStore::default_cache());
-        let ready = prepare(&suite.scenarios, None, &store, &CAPABILITY).await?;
+        let ready = prepare(&suite.scenarios, None, &store, &CAPABILITY, None).await?;
         let options = RunOptions {
             agent_id: Some(1),
             selection: Some(Selection::Ids(suite.scenarios.iter().map(|scenario| scenario.number).collect())),

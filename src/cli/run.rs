@@ -9,7 +9,7 @@ use super::call::parse_rate;
 use super::io::runtime;
 use super::outcome::{Format, conclude};
 use super::payload::{misfit_failure, read_json};
-use super::settings::{ConfigArgs, SpeechArgs, agent, chirp_door, out_folder, prepare, seconds, suite};
+use super::settings::{ConfigArgs, PersonalityArgs, SpeechArgs, agent, chirp_door, out_folder, prepare, seconds, suite};
 use crate::audio::Rate;
 use crate::call::Limits;
 use crate::cekura::payload::check;
@@ -74,6 +74,8 @@ pub struct Args {
     config: ConfigArgs,
     #[command(flatten)]
     speech: SpeechArgs,
+    #[command(flatten)]
+    personalities: PersonalityArgs,
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
@@ -84,6 +86,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
+    let personalities = args.personalities.load(&config)?;
     let body = read_json(&args.from_file)?;
     let misfits = check(args.mode, &body);
     if !misfits.is_empty() {
@@ -105,7 +108,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let place = if args.sandbox {
             let suite = suite(args.suite.as_deref())?;
             let store = args.speech.store(&config)?;
-            let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store, &CAPABILITY).await?;
+            let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store, &CAPABILITY, personalities.as_ref()).await?;
             Where::Sandbox(Sandboxed { suite, ready })
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)

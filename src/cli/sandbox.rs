@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::io::{runtime, say, until_interrupted};
-use super::settings::{ConfigArgs, Ready, SpeechArgs, prepare, suite};
+use super::settings::{ConfigArgs, PersonalityArgs, Playable, Ready, SpeechArgs, prepare, suite};
 use crate::caller::Patience;
 use crate::caller::suite::{Scenario, Suite};
 use crate::cekura::{ENV_KEY, Key};
@@ -40,16 +40,19 @@ pub struct Args {
     config: ConfigArgs,
     #[command(flatten)]
     speech: SpeechArgs,
+    #[command(flatten)]
+    personalities: PersonalityArgs,
 }
 
 /// Runs the command until it is interrupted.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
+    let personalities = args.personalities.load(&config)?;
     let store = args.speech.store(&config)?;
     let suite = suite(args.suite.as_deref())?;
     let key = std::env::var(ENV_KEY).ok().map(|key| Key::new(&key)).transpose().map_err(Failure::usage)?;
     runtime()?.block_on(async {
-        let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store, &CAPABILITY).await?;
+        let ready = prepare(&suite.scenarios, args.suite.as_deref(), &store, &CAPABILITY, personalities.as_ref()).await?;
         let keyed = if key.is_some() { "with the key of CEKURA_API_KEY" } else { "with any key" };
         let config = SandboxConfig {
             listen: args.listen,
@@ -78,7 +81,10 @@ pub(super) fn closed(error: SandboxError) -> Failure {
 pub(super) fn carrier(ready: &[Ready], patience: Patience, tells_ids: bool) -> Arc<ScriptedCarrier> {
     let scripts: HashMap<_, _> =
         ready.iter().filter_map(|ready| Some((ready.scenario.number, ready.script.voice()?.clone()))).collect();
-    Arc::new(ScriptedCarrier::new(scripts, patience, tells_ids))
+    let cast =
+        |ready: &Ready, (personality, cast): &(u64, Playable)| Some(((ready.scenario.number, *personality), cast.voice()?.clone()));
+    let casts = ready.iter().flat_map(|ready| ready.casts.iter().filter_map(move |entry| cast(ready, entry))).collect();
+    Arc::new(ScriptedCarrier::new(scripts, patience, tells_ids).with_personalities(casts))
 }
 
 /// A suite's scenarios as the sandbox has them.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::audio::Rate;
 use crate::call::{Leg, Limits, LoggedEvent};
+use crate::caller::personality::{Personalities, Personality};
 use crate::caller::speech::{SpeechStore, TtsCommand};
-use crate::caller::suite::{Scenario, Suite, refusal};
-use crate::caller::{Patience, PreparedScript, TEXT_PATIENCE, TextScript};
+use crate::caller::suite::{Problem, Scenario, Suite, refusal};
+use crate::caller::{Patience, PrepareError, PreparedScript, TEXT_PATIENCE, TextScript};
 use crate::config::{Config, credentials};
 use crate::error::Failure;
 use crate::ledger::Ledger;
@@ -46,6 +47,21 @@ impl SpeechArgs {
         let command = command.map(TtsCommand::parse).transpose().map_err(Failure::usage)?;
         let cache = self.speech_cache.clone().unwrap_or_else(SpeechStore::default_cache);
         Ok(SpeechStore::new(command, &cache))
+    }
+}
+
+/// How the scripted callers behave.
+#[derive(Debug, clap::Args)]
+pub(super) struct PersonalityArgs {
+    /// File with the callers' personalities, TOML or JSON [default: `personalities` of the configuration]
+    #[arg(long, value_name = "FILE")]
+    personalities: Option<PathBuf>,
+}
+
+impl PersonalityArgs {
+    pub(super) fn load(&self, config: &Config) -> Result<Option<Personalities>, Failure> {
+        let file = self.personalities.as_deref().or(config.personalities.as_deref());
+        file.map(Personalities::load).transpose().map_err(Failure::usage)
     }
 }
 
@@ -151,6 +167,8 @@ pub(super) fn suite(path: Option<&Path>) -> Result<Suite, Failure> {
 pub(super) struct Ready {
     pub(super) scenario: Scenario,
     pub(super) script: Playable,
+    /// The script from a caller of each known personality, by its id.
+    pub(super) casts: Vec<(u64, Playable)>,
     pub(super) limits: Limits,
 }
 
@@ -173,6 +191,14 @@ impl Playable {
         }
     }
 
+    /// The same script from a caller of this personality.
+    async fn cast(&self, personality: &Personality) -> Result<Self, PrepareError> {
+        Ok(match self {
+            Self::Voice(script) => Self::Voice(script.cast(personality).await?),
+            Self::Text(script) => Self::Text(script.cast(personality)),
+        })
+    }
+
     pub(super) fn voice(&self) -> Option<&PreparedScript> {
         if let Self::Voice(script) = self { Some(script) } else { None }
     }
@@ -185,10 +211,15 @@ pub(super) async fn prepare(
     path: Option<&Path>,
     store: &SpeechStore,
     wire: &Capability,
+    personalities: Option<&Personalities>,
 ) -> Result<Vec<Ready>, Failure> {
     let mut scripts = Vec::new();
     let mut problems = Vec::new();
     for scenario in scenarios {
+        let named = scenario.personality.as_ref().zip(personalities).map(|(key, known)| known.find(key));
+        if let Some(Err(problem)) = named {
+            problems.push(Problem { scenario: Some(scenario.name.clone()), condition: None, problem });
+        }
         match scenario.script() {
             Ok(script) => {
                 problems.extend(script.misfits(&scenario.name, wire.wire, wire.abilities));
@@ -208,13 +239,25 @@ pub(super) async fn prepare(
         let script = if wire.abilities.text_only {
             Playable::Text(TextScript::new(&script, name, wire.wire).map_err(|problems| Failure::usage(refusal(beside, problems)))?)
         } else {
-            let prepared = PreparedScript::prepare(&script, name, store, RATE, beside).await;
-            Playable::Voice(prepared.map_err(|error| Failure::usage(format!("scenario {name:?}: {error}")))?)
+            Playable::Voice(
+                PreparedScript::prepare(&script, name, store, RATE, beside).await.map_err(|error| unplayable(name, &error))?,
+            )
         };
+        let mut casts = Vec::new();
+        for personality in personalities.map_or(&[][..], Personalities::all) {
+            casts.push((personality.id, script.cast(personality).await.map_err(|error| unplayable(name, &error))?));
+        }
+        let named = scenario.personality.as_ref().zip(personalities).and_then(|(key, known)| known.find(key).ok());
+        let own = named.and_then(|named| casts.iter().find(|(id, _)| *id == named.id)).map(|(_, cast)| cast.clone());
+        let script = own.unwrap_or(script);
         let limits = scenario.max_duration.map_or_else(Limits::default, |max_duration| Limits { max_duration });
-        ready.push(Ready { scenario: scenario.clone(), script, limits });
+        ready.push(Ready { scenario: scenario.clone(), script, casts, limits });
     }
     Ok(ready)
+}
+
+fn unplayable(scenario: &str, error: &PrepareError) -> Failure {
+    Failure::usage(format!("scenario {scenario:?}: {error}"))
 }
 
 /// An event as a live line shows it; none for what is not worth it.
@@ -226,6 +269,9 @@ pub(super) fn shown(event: &LoggedEvent) -> Option<String> {
         Event::SpeechStarted { interruption: Some(_), .. } => "interrupts".to_owned(),
         Event::SpeechStarted { .. } => "speaks".to_owned(),
         Event::SpeechStopped { interrupted: true, .. } => "is interrupted".to_owned(),
+        Event::Backchannel { text, .. } => format!("says aside: {text}"),
+        Event::Dtmf { digit } => format!("presses {digit}"),
+        Event::EffectStarted { what, .. } => format!("effect: {}", what.kind.name()),
         Event::Fault { code, detail } => format!("fault {code}: {detail}"),
         Event::Log { line } => format!("log: {line}"),
         Event::RecordingEnded { error } => format!("the recording has ended: {error}"),

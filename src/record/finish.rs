@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use super::RecordError;
-use super::layout::{CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT};
+use super::layout::{AppliedEffect, CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT};
 use super::track::write_stereo;
 use crate::call::{Event, LoggedEvent, Side};
 
@@ -22,6 +22,7 @@ pub(super) fn finish_folder(folder: &Path, mut info: CallInfo, longest_part: u64
     let caller_ms = info.caller.rate.millis_of(info.caller.samples);
     let agent_ms = info.agent.rate.millis_of(info.agent.samples);
     info.duration_ms = Some(caller_ms.max(agent_ms));
+    info.effects = effects(&read_events(folder)?);
     write_labels(folder, &info, &[])?;
     write_call_json(folder, &info)?;
     Ok(info)
@@ -62,6 +63,25 @@ pub(super) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError
     Ok(events)
 }
 
+/// The caller's effects with their ends.
+fn effects(events: &[LoggedEvent]) -> Vec<AppliedEffect> {
+    let mut numbered: Vec<(u32, AppliedEffect)> = Vec::new();
+    for logged in events.iter().filter(|logged| logged.side == Some(Side::Caller)) {
+        match &logged.event {
+            Event::EffectStarted { effect, what, sample } => {
+                numbered.push((*effect, AppliedEffect { effect: what.clone(), from_sample: *sample, to_sample: None }));
+            }
+            Event::EffectEnded { effect, sample } => {
+                if let Some((_, applied)) = numbered.iter_mut().rev().find(|(number, _)| number == effect) {
+                    applied.to_sample = Some(*sample);
+                }
+            }
+            _ => {}
+        }
+    }
+    numbered.into_iter().map(|(_, applied)| applied).collect()
+}
+
 /// Writes labels.txt: Audacity labels (start and end in seconds, a tab between, then the text) of the call's events and of
 /// `more`, for example of what was measured.
 ///
@@ -69,6 +89,11 @@ pub(super) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError
 /// [`RecordError`], naming the file that cannot be read or written.
 pub fn write_labels(folder: &Path, info: &CallInfo, more: &[(f64, f64, String)]) -> Result<(), RecordError> {
     let mut labels = more.to_vec();
+    let in_caller = |sample: u64| info.caller.rate.millis_of(sample) / 1000.0;
+    for AppliedEffect { effect, from_sample, to_sample } in &info.effects {
+        let to = to_sample.unwrap_or(info.caller.samples);
+        labels.push((in_caller(*from_sample), in_caller(to), format!("caller: {}", effect.kind.name())));
+    }
     let mut open: [Option<f64>; 2] = [None, None];
     let end = info.duration_ms.unwrap_or_default() / 1000.0;
     for LoggedEvent { at_ms, side, event } in read_events(folder)? {
@@ -93,6 +118,13 @@ pub fn write_labels(folder: &Path, info: &CallInfo, more: &[(f64, f64, String)])
             Event::Discarded { discarded_ms, sample } => {
                 let at = in_track(sample);
                 labels.push((at, at, format!("{who}: {discarded_ms:.0} ms discarded")));
+            }
+            Event::Backchannel { text, sample, end_sample } => {
+                labels.push((
+                    in_track(sample),
+                    in_track(end_sample),
+                    format!("{who} says aside: {}", text.replace(['\t', '\n', '\r'], " ")),
+                ));
             }
             Event::ScriptLine { condition, text } => {
                 let at = at_ms / 1000.0;

@@ -19,6 +19,8 @@ pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
 /// Plays each scenario's script to the run's address.
 pub struct ScriptedCarrier {
     scripts: HashMap<u64, PreparedScript>,
+    /// By scenario and personality.
+    casts: HashMap<(u64, u64), PreparedScript>,
     patience: Patience,
     /// Tells the run's ids in the upgrade request.
     tells_ids: bool,
@@ -36,18 +38,33 @@ impl ScriptedCarrier {
     /// result's and the scenario's id. Cekura documents these headers for its text WebSockets and not for CHIRP.
     #[must_use]
     pub fn new(scripts: HashMap<u64, PreparedScript>, patience: Patience, tells_ids: bool) -> Self {
-        Self { scripts, patience, tells_ids }
+        Self { scripts, casts: HashMap::new(), patience, tells_ids }
+    }
+
+    /// The scripts from callers of other personalities, by scenario and personality: a start may ask for one. Without any, a
+    /// personality is Cekura's own affair, and every caller behaves in the same way.
+    #[must_use]
+    pub fn with_personalities(self, casts: HashMap<(u64, u64), PreparedScript>) -> Self {
+        Self { casts, ..self }
+    }
+
+    fn script(&self, order: &RunOrder) -> Result<PreparedScript, String> {
+        let scenario = order.scenario_id;
+        match order.personality_id.filter(|_| !self.casts.is_empty()) {
+            Some(id) => self.casts.get(&(scenario, id)).cloned().ok_or_else(|| format!("there is no personality {id}")),
+            None => self.scripts.get(&scenario).cloned().ok_or_else(|| format!("scenario {scenario} has no script")),
+        }
     }
 }
 
 impl Carrier for ScriptedCarrier {
     fn carry(&self, order: RunOrder, cancel: CancelToken) -> BoxFuture<'static, RunOutcome> {
-        let script = self.scripts.get(&order.scenario_id).cloned();
+        let script = self.script(&order);
         let (patience, tells_ids) = (self.patience, self.tells_ids);
         Box::pin(async move {
             match script {
-                None => RunOutcome::failed(format!("scenario {} has no script", order.scenario_id)),
-                Some(script) => call(order, &script, patience, tells_ids, cancel).await,
+                Err(problem) => RunOutcome::failed(problem),
+                Ok(script) => call(order, &script, patience, tells_ids, cancel).await,
             }
         })
     }
@@ -119,6 +136,22 @@ fn judged(reason: EndReason, by: Option<Side>, detail: &str, duration: Duration,
 }
 
 impl Heard {
+    /// Keys less than 2 s apart are one line, and `#` ends one, as in Cekura's transcripts.
+    fn note_key(&mut self, digit: char, at: f64) {
+        let role = Speaker::MainAgent;
+        if let Some(line) = self.transcript.last_mut()
+            && line.role == role
+            && line.content.starts_with("DTMF: ")
+            && !line.content.ends_with('#')
+            && at - line.end_time < 2.0
+        {
+            line.content.push(digit);
+            line.end_time = at;
+        } else {
+            self.transcript.push(TranscriptLine { role, content: format!("DTMF: {digit}"), start_time: at, end_time: at });
+        }
+    }
+
     fn note(&mut self, logged: &LoggedEvent) {
         let at = logged.at_ms / 1000.0;
         match &logged.event {
@@ -126,6 +159,7 @@ impl Heard {
                 let content = text.clone();
                 self.transcript.push(TranscriptLine { role: Speaker::TestingAgent, content, start_time: at, end_time: at });
             }
+            Event::Dtmf { digit } if logged.side == Some(Side::Agent) => self.note_key(*digit, at),
             // What an agent says is not recognised here: its turns are in the transcript, its words are not.
             Event::SpeechStarted { .. } if logged.side == Some(Side::Agent) => {
                 let content = "[speech]".to_owned();
