@@ -3,6 +3,7 @@
 //! ```toml
 //! tts = "espeak-ng -w {out} {text}"     # speech for texts without a ready WAV; split into words, never a shell
 //! out = "trunkline-runs"                # recordings and reports
+//! personalities = "personalities.toml"  # how callers behave: see `caller::personality`
 //!
 //! [agent]                               # whom the doors connect to: the agent under test
 //! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND, chat://…, chats://…, chat-process:COMMAND, openai:URL
@@ -67,6 +68,8 @@ pub struct Config {
     pub tts: Option<String>,
     /// Where recordings and reports go.
     pub out: Option<PathBuf>,
+    /// The file of the callers' personalities.
+    pub personalities: Option<PathBuf>,
     /// The agent under test.
     #[serde(default)]
     pub agent: AgentConfig,
@@ -159,7 +162,7 @@ pub struct ChatDoorConfig {
 
 /// The keys of each table: a table is named by its path.
 const KEYS: [(&str, &[&str]); 7] = [
-    ("", &["tts", "out", "agent", "doors", "sandbox"]),
+    ("", &["tts", "out", "personalities", "agent", "doors", "sandbox"]),
     ("sandbox", &["webhook_url", "webhook_secret_file", "max_calls", "max_recorded_mb", "metrics"]),
     (
         "sandbox.metrics",

@@ -400,3 +400,43 @@ proptest! {
         track(&line.kept.agent);
     }
 }
+
+#[test]
+fn a_mark_and_an_effect_lie_where_they_should_after_a_pause_that_was_let_go() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    line.at(Duration::ZERO, Side::Caller, LegEvent::Audio(vec![0; 320]));
+    line.at(20 * MS, Side::Caller, LegEvent::Paused(640));
+    // The source's next sample is its 960th, and 960 is where it plays.
+    let effect = trunkline::call::Effect { kind: trunkline::call::EffectKind::Volume { ratio: 2.0 }, seed: None };
+    line.at(60 * MS, Side::Caller, LegEvent::Audio(ramp(0, 320)));
+    line.at(60 * MS, Side::Caller, LegEvent::SpeechStarted(mark("a", Some(960))));
+    line.at(60 * MS, Side::Caller, LegEvent::EffectStarted { number: 0, effect: effect.clone(), position: 960 });
+    line.at(80 * MS, Side::Caller, LegEvent::EffectEnded { number: 0, position: 1280 });
+    let told = |logged: &LoggedEvent| match &logged.event {
+        Event::SpeechStarted { sample, .. } => Some(("speech", *sample)),
+        Event::EffectStarted { sample, what, .. } if *what == effect => Some(("effect", *sample)),
+        Event::EffectEnded { sample, .. } => Some(("end", *sample)),
+        _ => None,
+    };
+    assert_eq!(line.logged(told), [("speech", 960), ("effect", 960), ("end", 1280)]);
+    assert_eq!(track(&line.kept.caller)[960..1280], ramp(0, 320)[..]);
+}
+
+#[test]
+fn a_backchannel_interrupts_nobody() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(ramp(0, 16_000)));
+    line.at(200 * MS, Side::Caller, LegEvent::Audio(vec![9; 320]));
+    let aside = LegEvent::Backchannel { text: "Yes.".to_owned(), position: 0, samples: 320 };
+    line.at(200 * MS, Side::Caller, aside);
+    line.run_to(Duration::from_secs(2));
+    assert!(line.kept.told_agent.iter().chain(&line.kept.told_caller).all(|told| told != "clear" && !told.starts_with("started")));
+    let heard: usize = line.kept.to_caller.iter().map(|(_, samples)| samples).sum();
+    assert_eq!(heard, 16_000, "the agent is heard to its end");
+    let told = |logged: &LoggedEvent| match logged.event {
+        Event::Backchannel { sample, end_sample, .. } => Some((sample, end_sample)),
+        _ => None,
+    };
+    let places = line.logged(told);
+    assert!(places.len() == 1 && places[0].1 - places[0].0 == 320, "{places:?}");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trunkline::audio::{FRAME, Rate, read_wav};
-use trunkline::call::{EndReason, Leg, LegEvent, MarkSource};
+use trunkline::call::{EndReason, Leg, LegCommand, LegEvent, MarkSource};
 use trunkline::caller::{Patience, Player, PreparedLine, PreparedStep, ScriptedCaller};
 
 const RATE: Rate = Rate::HZ_16000;
@@ -315,4 +315,150 @@ async fn late_speech_catches_up_and_late_silence_never_does() {
         tokio::time::advance(FRAME).await;
         assert_eq!(samples(&ready(&mut leg).await), 320, "no drift after a slip");
     }
+}
+
+/// A caller of these conditions on virtual time, fed by hand.
+struct Heard {
+    leg: ScriptedCaller,
+    events: Vec<LegEvent>,
+}
+
+impl Heard {
+    async fn new(conditions: serde_json::Value) -> Self {
+        let suite = serde_json::json!({"version": "1", "scenarios": [{
+            "name": "Test", "type": "conditional_actions", "language": "en",
+            "conditional_actions": {"role": "a caller", "conditions": conditions},
+        }]});
+        let script = trunkline::caller::suite::Suite::parse(&suite).unwrap().scenarios[0].script().unwrap();
+        let store = trunkline::caller::speech::SpeechStore::new(None, std::path::Path::new("unused"));
+        let script =
+            trunkline::caller::PreparedScript::prepare(&script, "Test", &store, RATE, std::path::Path::new("")).await.unwrap();
+        Self { leg: script.caller(Patience::default()), events: Vec::new() }
+    }
+
+    async fn run_for(&mut self, time_ms: u64) {
+        for _ in 0..time_ms / 20 {
+            // What is over is not polled again.
+            if self.end().is_none() {
+                self.events.extend(ready_until_end(&mut self.leg).await);
+            }
+            tokio::time::advance(FRAME).await;
+        }
+    }
+
+    /// The agent says this, and its leg gives these words for it.
+    async fn agent_says(&mut self, name: &str, words: Option<&str>) {
+        for frame in speech(name).chunks(320) {
+            self.leg.command(LegCommand::Audio(frame));
+            self.run_for(20).await;
+        }
+        if let Some(words) = words {
+            self.leg.command(LegCommand::Transcript(words));
+        }
+        self.run_for(1200).await;
+    }
+
+    fn lines(&self) -> Vec<u32> {
+        let line = |event: &LegEvent| if let LegEvent::ScriptLine { condition, .. } = event { Some(*condition) } else { None };
+        self.events.iter().filter_map(line).collect()
+    }
+
+    fn end(&self) -> Option<(EndReason, String)> {
+        self.events.iter().find_map(|event| match event {
+            LegEvent::Hangup { reason, detail } => Some((*reason, detail.clone())),
+            _ => None,
+        })
+    }
+}
+
+async fn ready_until_end(leg: &mut ScriptedCaller) -> Vec<LegEvent> {
+    let mut events = Vec::new();
+    std::future::poll_fn(|cx| {
+        while let std::task::Poll::Ready(event) = leg.poll_event(cx) {
+            let over = matches!(event, LegEvent::Hangup { .. });
+            events.push(event);
+            if over {
+                break;
+            }
+        }
+        std::task::Poll::Ready(())
+    })
+    .await;
+    events
+}
+
+fn by_rules() -> serde_json::Value {
+    let standard = |id: u32, condition: &str, action: &str| serde_json::json!({"id": id, "condition": condition, "action": action, "type": "standard", "fixed_message": true});
+    serde_json::json!([
+        standard(0, "FIRST_MESSAGE", ""),
+        standard(1, "contains: which day", "Tuesday at eleven, please."),
+        {"id": 2, "condition": 1, "action": "Friday at four, please.", "type": "action_followup", "fixed_message": true},
+        standard(3, "regex: ^DTMF: 1$", "Thank you, goodbye. <endcall/>"),
+    ])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_is_judged_on_the_words_of_the_agents_whole_turn() {
+    let mut heard = Heard::new(by_rules()).await;
+    assert!(heard.leg.needs().transcripts, "a leg without words is refused");
+    heard.agent_says("agent-greeting", Some("Welcome.")).await;
+    assert!(heard.lines().is_empty(), "no rule is for it");
+    heard.agent_says("agent-answer-3", Some("And which")).await;
+    heard.leg.command(LegCommand::Transcript("day?"));
+    heard.run_for(4000).await;
+    assert_eq!(heard.lines(), [1], "what it adds belongs to its turn");
+    heard.agent_says("agent-answer-2", None).await;
+    assert_eq!(heard.lines(), [1, 2], "a follow-up needs no words");
+    heard.run_for(3000).await;
+    for _ in 0..2 {
+        heard.agent_says("agent-answer-3", Some("Fine weather.")).await;
+    }
+    heard.run_for(13_000).await;
+    assert_eq!(heard.end(), None, "its patience begins with the agent's last word");
+    heard.run_for(3000).await;
+    let told = "no condition is for what the agent said: \"Fine weather. Fine weather.\"".to_owned();
+    assert_eq!(heard.end(), Some((EndReason::UnexpectedReply, told)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_the_agent_presses_are_a_turn() {
+    let mut heard = Heard::new(by_rules()).await;
+    heard.leg.command(LegCommand::Dtmf('1'));
+    heard.run_for(1000).await;
+    heard.leg.command(LegCommand::Dtmf('2'));
+    heard.run_for(3000).await;
+    assert!(heard.lines().is_empty(), "12, not 1");
+    let mut heard = Heard::new(by_rules()).await;
+    heard.leg.command(LegCommand::Dtmf('1'));
+    heard.run_for(1900).await;
+    assert!(heard.lines().is_empty(), "there may be more");
+    heard.run_for(200).await;
+    assert_eq!(heard.lines(), [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_menu_is_played_to_its_end_and_keys_pressed_into_it_answer_it() {
+    let mut heard = Heard::new(serde_json::json!([
+        {"id": 0, "condition": "FIRST_MESSAGE", "action": "<ivr text=\"Which appointments are free?\"/>", "type": "standard", "fixed_message": true},
+        {"id": 1, "condition": 0, "action": "Thank you, goodbye. <endcall/>", "type": "action_followup", "fixed_message": true},
+    ]))
+    .await;
+    let menu = speech("caller-which").len() as u64;
+    heard.run_for(1000).await;
+    heard.leg.command(LegCommand::SpeechStarted(&trunkline::call::Mark {
+        utterance: "a".to_owned(),
+        position: None,
+        source: MarkSource::Signalled,
+        interruption: None,
+    }));
+    heard.leg.command(LegCommand::Dtmf('1'));
+    heard.leg.command(LegCommand::Dtmf('#'));
+    heard.run_for(menu / 16 + 2000).await;
+    let stops: Vec<u64> = heard
+        .events
+        .iter()
+        .filter_map(|event| if let LegEvent::SpeechStopped(mark) = event { mark.position } else { None })
+        .collect();
+    assert_eq!(stops.first(), Some(&(4800 + menu)), "the agent's speech does not cut it");
+    assert_eq!(heard.lines(), [0, 1], "the keys are its answer, with no word said");
 }

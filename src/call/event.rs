@@ -72,6 +72,21 @@ pub enum EffectKind {
     },
 }
 
+impl EffectKind {
+    /// Its name as in `kind`, with the sound's.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Noise { sound, .. } => format!("noise {sound}"),
+            Self::VoicemailBeep { .. } => "voicemail_beep".to_owned(),
+            Self::BackgroundNoise { sound, .. } => format!("background_noise {sound}"),
+            Self::PacketLoss { percent } => format!("packet_loss {percent} %"),
+            Self::Volume { ratio } => format!("volume {ratio}"),
+            Self::Speed { ratio } => format!("speed {ratio}"),
+        }
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -8,8 +8,9 @@ use super::ScriptedCaller;
 use super::course::Course;
 use super::effects::{self, seed_of};
 use super::errands::Errands;
+use super::personality::{Backchannel, Personality};
 use super::player::{Patience, Player};
-use super::prepared::{Bed, Manner, PreparedLine, PreparedStep};
+use super::prepared::{Bed, Manner, PreparedBackchannel, PreparedLine, PreparedStep};
 use super::speech::{SpeechError, SpeechStore};
 use super::suite::{Delivery, Line, Script, Step, placeholders};
 use crate::audio::{Rate, read_wav};
@@ -45,11 +46,12 @@ pub struct PreparedScript {
     manner: Manner,
 }
 
-/// Speech and recordings as they were made, before any effect.
+/// Speech and recordings as they were made, before any effect; and the steps that are no speech, by condition and place.
 #[derive(Debug)]
 struct Sounds {
     speech: BTreeMap<String, Arc<[i16]>>,
     clips: BTreeMap<String, Arc<[i16]>>,
+    others: BTreeMap<(u32, usize), PreparedStep>,
 }
 
 /// Makes speech in the voice of one script.
@@ -81,26 +83,40 @@ impl PreparedScript {
         for text in script.texts() {
             speech.insert(text.to_owned(), store.render(text, &script.language, rate).await?);
         }
-        let mut clips = BTreeMap::new();
+        let (mut clips, mut others) = (BTreeMap::new(), BTreeMap::new());
         for line in script.all_lines() {
-            for step in &line.steps {
-                if let Step::Clip { id, .. } = step {
-                    clips.insert(id.clone(), clip(line.condition, id, beside, rate)?);
+            for (number, step) in line.steps.iter().enumerate() {
+                match step {
+                    Step::Say { .. } => {}
+                    Step::Clip { id, .. } => drop(clips.insert(id.clone(), clip(line.condition, id, beside, rate)?)),
+                    other => {
+                        let seed = seed_of(name, line.condition, number);
+                        others.insert((line.condition, number), sound(other, seed, rate));
+                    }
                 }
             }
         }
-        let sounds = Sounds { speech, clips };
+        let sounds = Sounds { speech, clips, others };
         let lines = script.all_lines().map(|line| speaker.line(line, &sounds)).collect();
         let (script, lines, sounds) = (Arc::new(script.clone()), Arc::new(lines), Arc::new(sounds));
         Ok(Self { script, lines, sounds, speaker, manner: Manner::default() })
     }
 
-    /// The same script from a caller of this manner, at `pace` times the voice's own.
-    #[must_use]
-    pub fn in_manner(&self, pace: f64, manner: Manner) -> Self {
-        let speaker = Speaker { pace, ..self.speaker.clone() };
+    /// The same script from a caller of this personality, whose backchannels are spoken too.
+    ///
+    /// # Errors
+    /// [`PrepareError::Speech`] for a backchannel that cannot be spoken.
+    pub async fn cast(&self, personality: &Personality) -> Result<Self, PrepareError> {
+        let speaker = Speaker { pace: personality.pace, ..self.speaker.clone() };
+        let mut backchannels = Vec::new();
+        for Backchannel { at, text } in &personality.backchannels {
+            let speech = speaker.store.render(text, &speaker.language, speaker.rate).await?;
+            let samples = effects::at_speed(&speech, speaker.rate, speaker.pace).into();
+            backchannels.push(PreparedBackchannel { at: *at, text: text.clone(), samples });
+        }
+        let manner = Manner { pause: personality.pause, interrupts: personality.interrupts, backchannels };
         let lines = self.script.all_lines().map(|line| speaker.line(line, &self.sounds)).collect();
-        Self { lines: Arc::new(lines), speaker, manner, ..self.clone() }
+        Ok(Self { lines: Arc::new(lines), speaker, manner, ..self.clone() })
     }
 
     /// What the script needs the agent's leg to be able to do.
@@ -132,7 +148,6 @@ impl Speaker {
     fn line(&self, line: &Line, sounds: &Sounds) -> PreparedLine {
         let mut steps = Vec::new();
         for (number, step) in line.steps.iter().enumerate() {
-            let seed = seed_of(&self.scenario, line.condition, number);
             match step {
                 Step::Say { text, delivery } if !placeholders(text).is_empty() => {
                     steps.push(PreparedStep::Words { text: text.clone(), delivery: *delivery });
@@ -145,7 +160,7 @@ impl Speaker {
                     let samples = Arc::clone(sounds.clips.get(id).expect("every recording was read"));
                     steps.push(PreparedStep::Speech { samples, ignore_interruptions: *ignore_interruptions });
                 }
-                other => steps.push(self.sound(other, seed)),
+                _ => steps.extend(sounds.others.get(&(line.condition, number)).cloned()),
             }
         }
         PreparedLine { condition: line.condition, text: line.words(), interrupt_after: line.interrupt_after, steps }
@@ -167,31 +182,31 @@ impl Speaker {
         let speech = PreparedStep::Speech { samples, ignore_interruptions: delivery.ignore_interruptions };
         if changes.is_empty() { vec![speech] } else { vec![PreparedStep::Changed(changes), speech] }
     }
+}
 
-    /// A step that says no words.
-    fn sound(&self, step: &Step, seed: u64) -> PreparedStep {
-        match step {
-            Step::Noise { sound, volume, time } => {
-                let (samples, effect) = effects::shot(sound, *volume, *time, seed, self.rate);
-                PreparedStep::Sound { samples: samples.into(), effect }
-            }
-            Step::Beep => {
-                let (samples, effect) = effects::voicemail_beep(self.rate);
-                PreparedStep::Sound { samples: samples.into(), effect }
-            }
-            Step::Background(None) => PreparedStep::Background(None),
-            Step::Background(Some((sound, volume))) => {
-                let (samples, effect) = effects::bed(sound, *volume, seed, self.rate);
-                PreparedStep::Background(Some(Bed { samples: samples.into(), effect }))
-            }
-            Step::PacketLoss(percent) => PreparedStep::Loss { percent: *percent, seed },
-            Step::Silence(time) => PreparedStep::Silence(*time),
-            Step::Hold(time) => PreparedStep::Hold(*time),
-            Step::Dtmf(digits) => PreparedStep::Dtmf(digits.clone()),
-            Step::Message(data) => PreparedStep::Message(data.clone()),
-            Step::Function(name) => PreparedStep::Function(name.clone()),
-            Step::EndCall | Step::Say { .. } | Step::Clip { .. } => PreparedStep::EndCall,
+/// A step that says no words.
+fn sound(step: &Step, seed: u64, rate: Rate) -> PreparedStep {
+    match step {
+        Step::Noise { sound, volume, time } => {
+            let (samples, effect) = effects::shot(sound, *volume, *time, seed, rate);
+            PreparedStep::Sound { samples: samples.into(), effect }
         }
+        Step::Beep => {
+            let (samples, effect) = effects::voicemail_beep(rate);
+            PreparedStep::Sound { samples: samples.into(), effect }
+        }
+        Step::Background(None) => PreparedStep::Background(None),
+        Step::Background(Some((sound, volume))) => {
+            let (samples, effect) = effects::bed(sound, *volume, seed, rate);
+            PreparedStep::Background(Some(Bed { samples: samples.into(), effect }))
+        }
+        Step::PacketLoss(percent) => PreparedStep::Loss { percent: *percent, seed },
+        Step::Silence(time) => PreparedStep::Silence(*time),
+        Step::Hold(time) => PreparedStep::Hold(*time),
+        Step::Dtmf(digits) => PreparedStep::Dtmf(digits.clone()),
+        Step::Message(data) => PreparedStep::Message(data.clone()),
+        Step::Function(name) => PreparedStep::Function(name.clone()),
+        Step::EndCall | Step::Say { .. } | Step::Clip { .. } => PreparedStep::EndCall,
     }
 }
 

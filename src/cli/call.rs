@@ -8,7 +8,7 @@ use chrono::Utc;
 use super::io::{runtime, until_interrupted};
 use super::outcome::{Format, conclude, report_call};
 use super::progress::Progress;
-use super::settings::{ConfigArgs, Ready, SpeechArgs, agent, out_folder, prepare, seconds, shown, suite};
+use super::settings::{ConfigArgs, PersonalityArgs, Ready, SpeechArgs, agent, out_folder, prepare, seconds, shown, suite};
 use crate::audio::Rate;
 use crate::call::{CallControl, CallIds, LoggedEvent};
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info, unreachable_agent};
@@ -50,6 +50,8 @@ pub struct Args {
     config: ConfigArgs,
     #[command(flatten)]
     speech: SpeechArgs,
+    #[command(flatten)]
+    personalities: PersonalityArgs,
 }
 
 /// A rate as a flag.
@@ -61,6 +63,7 @@ pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
+    let personalities = args.personalities.load(&config)?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
     let out = out_folder(args.out.as_ref(), &config)?;
     let patience = args.patience_s.map(|patience| seconds("--patience-s", patience)).transpose()?;
@@ -76,7 +79,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     runtime()?.block_on(async {
         let store = args.speech.store(&config)?;
-        let ready = prepare(&chosen, args.suite.as_deref(), &store, &to.capability()).await?;
+        let ready = prepare(&chosen, args.suite.as_deref(), &store, &to.capability(), personalities.as_ref()).await?;
         let caller = Caller { to, connect, out: out.clone(), patience, control: CallControl::default() };
         let watch = caller.control.clone();
         tokio::spawn(async move {

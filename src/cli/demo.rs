@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let answering = tokio::spawn(answer_calls(agent, Some(shipped_lines().await?), std::future::pending()));
         let suite = suite(None)?;
         let store = SpeechStore::new(None, &SpeechStore::default_cache());
-        prepare(&suite.scenarios, None, &store, &CAPABILITY).await?;
+        prepare(&suite.scenarios, None, &store, &CAPABILITY, None).await?;
         let options = RunOptions {
             agent_id: Some(1),
             selection: Some(Selection::Ids(suite.scenarios.iter().map(|scenario| scenario.number).collect())),
@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let plan = Plan {
             mode: Mode::Chirp,
             body,
-            place: Where::Sandbox(Sandboxed { suite, speech: store }),
+            place: Where::Sandbox(Sandboxed { suite, speech: store, beside: PathBuf::new(), personalities: None }),
             waits: true,
             desk: Some((
                 WayIn::Chirp(chirp_door(&config)?),

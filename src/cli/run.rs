@@ -13,7 +13,7 @@ use super::io::runtime;
 use super::outcome::{Format, conclude};
 use super::payload::Source;
 use super::results::{RescoreArgs, rescore};
-use super::settings::{ConfigArgs, SpeechArgs, agent, out_folder, prepare, seconds, suite};
+use super::settings::{ConfigArgs, PersonalityArgs, SpeechArgs, agent, folder_of, out_folder, prepare, seconds, suite};
 use crate::audio::Rate;
 use crate::call::Limits;
 use crate::cekura::{Client, Mode};
@@ -60,6 +60,8 @@ pub struct Args {
     config: ConfigArgs,
     #[command(flatten)]
     speech: SpeechArgs,
+    #[command(flatten)]
+    personalities: PersonalityArgs,
 }
 
 /// How the runs are carried out and reported.
@@ -167,6 +169,7 @@ fn check_flags(args: &Args, mode: Mode) -> Result<(), Failure> {
 
 fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> Result<Exit, Failure> {
     let (config, running) = (args.config.load()?, &args.running);
+    let personalities = args.personalities.load(&config)?;
     let out = out_folder(running.out.as_ref(), &config)?;
     let waits = running.wait || running.sandbox;
     let calls = mode_of_calls(mode, &body);
@@ -192,8 +195,8 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
                 Some((_, desk)) if desk.agent.is_text_only() => desk.agent.capability(),
                 _ => CAPABILITY,
             };
-            prepare(&suite.scenarios, suite_file, &store, &wire).await?;
-            Where::Sandbox(Sandboxed { suite, speech: store })
+            prepare(&suite.scenarios, suite_file, &store, &wire, personalities.as_ref()).await?;
+            Where::Sandbox(Sandboxed { suite, speech: store, beside: folder_of(suite_file), personalities })
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)
         };

@@ -1,14 +1,15 @@
 //! `trunkline sandbox`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reqwest::Url;
 
 use super::io::{runtime, say, until_interrupted};
-use super::settings::{ConfigArgs, SpeechArgs, suite};
+use super::settings::{ConfigArgs, PersonalityArgs, SpeechArgs, folder_of, suite};
 use crate::caller::Patience;
+use crate::caller::personality::Personalities;
 use crate::caller::speech::SpeechStore;
 use crate::cekura::{ENV_KEY, Key};
 use crate::config::Config;
@@ -56,19 +57,23 @@ pub struct Args {
     config: ConfigArgs,
     #[command(flatten)]
     speech: SpeechArgs,
+    #[command(flatten)]
+    personalities: PersonalityArgs,
 }
 
 /// Runs the command until it is interrupted.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
+    let personalities = args.personalities.load(&config)?.unwrap_or_default();
     let speech = args.speech.store(&config)?;
     let mut project = match &args.project {
         Some(folder) => Project::read(folder).map_err(Failure::usage)?,
         None => Project::of_suite(&suite(args.suite.as_deref())?),
     };
-    project.default_agent.chirp_url.clone_from(&args.agent_websocket_url);
-    project.default_agent.chat_url.clone_from(&args.agent_chat_url);
-    let key = std::env::var(ENV_KEY).ok().map(|key| Key::new(&key)).transpose().map_err(Failure::usage)?;
+    project.set_default_addresses(args.agent_websocket_url.as_deref(), args.agent_chat_url.as_deref());
+    project.personalities = personalities.clone();
+    let beside = args.project.as_ref().map_or_else(|| folder_of(args.suite.as_deref()), |folder| folder.join("suites"));
+    let key = from_environment(ENV_KEY)?.map(|key| Key::new(&key)).transpose().map_err(Failure::usage)?;
     let (scenarios, keyed) =
         (project.scenarios.len(), if key.is_some() { "with the key of CEKURA_API_KEY" } else { "with any key" });
     let sandbox = SandboxConfig {
@@ -82,7 +87,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         limits: limits(&config),
     };
     runtime()?.block_on(async {
-        let (carrier, chats) = carrier(speech, !args.no_id_headers);
+        let (carrier, chats) = carrier(speech, &beside, personalities, !args.no_id_headers);
         let sandbox = Sandbox::open(sandbox, carrier, chats).await.map_err(closed)?;
         say(&format!("sandbox {} {keyed}, {scenarios} scenarios", sandbox.url()));
         until_interrupted().await;
@@ -95,17 +100,26 @@ fn webhook(args: &Args, config: &Config) -> Result<Option<WebhookConfig>, Failur
     if !["http", "https"].contains(&url.scheme()) {
         return Err(Failure::usage(format!("webhooks go to an http:// or https:// address, not to {}://", url.scheme())));
     }
-    let secret = match (std::env::var("TRUNKLINE_WEBHOOK_SECRET"), &config.sandbox.webhook_secret_file) {
-        (Ok(text), _) => Some(text),
-        (Err(_), Some(file)) => {
+    let secret = match (from_environment("TRUNKLINE_WEBHOOK_SECRET")?, &config.sandbox.webhook_secret_file) {
+        (Some(text), _) => Some(text),
+        (None, Some(file)) => {
             let read = std::fs::read_to_string(file);
             Some(read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?)
         }
-        (Err(_), None) => None,
+        (None, None) => None,
     };
     let secret = secret.map(|text| Key::new(&text)).transpose();
     let secret = secret.map_err(|_| Failure::usage("the webhooks' secret is empty, or cannot stand in an HTTP header"))?;
     Ok(Some(WebhookConfig { url, secret }))
+}
+
+/// A secret of the environment: one that cannot be read is not the same as none.
+fn from_environment(name: &str) -> Result<Option<String>, Failure> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::usage(format!("{name} is not Unicode"))),
+    }
 }
 
 fn limits(config: &Config) -> ApiLimits {
@@ -125,8 +139,14 @@ pub(super) fn closed(error: SandboxError) -> Failure {
     }
 }
 
-/// A carrier that speaks with `speech`, and where its API chats are found.
-pub(super) fn carrier(speech: SpeechStore, tells_ids: bool) -> (Arc<ScriptedCarrier>, Arc<ChatDesk>) {
+/// A carrier that speaks with `speech` and plays recordings of the folder `beside`; and where its API chats are found.
+pub(super) fn carrier(
+    speech: SpeechStore,
+    beside: &Path,
+    personalities: Personalities,
+    tells_ids: bool,
+) -> (Arc<ScriptedCarrier>, Arc<ChatDesk>) {
     let chats = Arc::new(ChatDesk::default());
-    (Arc::new(ScriptedCarrier::new(speech, Arc::clone(&chats), Patience::default(), tells_ids)), chats)
+    let carrier = ScriptedCarrier::new(speech, Arc::clone(&chats), Patience::default(), tells_ids);
+    (Arc::new(carrier.beside(beside).with_personalities(personalities)), chats)
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::audio::Rate;
 use crate::call::{Leg, Limits, LoggedEvent};
+use crate::caller::personality::{Personalities, Personality};
 use crate::caller::speech::{SpeechStore, TtsCommand};
-use crate::caller::suite::{Scenario, Suite, refusal};
-use crate::caller::{Patience, PreparedScript, TEXT_PATIENCE, TextScript};
+use crate::caller::suite::{Problem, Scenario, Suite, refusal};
+use crate::caller::{Patience, PrepareError, PreparedScript, TEXT_PATIENCE, TextScript};
 use crate::config::{Config, credentials, secret};
 use crate::error::Failure;
 use crate::ledger::Ledger;
@@ -48,6 +49,21 @@ impl SpeechArgs {
         let command = command.map(TtsCommand::parse).transpose().map_err(Failure::usage)?;
         let cache = self.speech_cache.clone().unwrap_or_else(SpeechStore::default_cache);
         Ok(SpeechStore::new(command, &cache))
+    }
+}
+
+/// How the scripted callers behave.
+#[derive(Debug, clap::Args)]
+pub(super) struct PersonalityArgs {
+    /// File with the callers' personalities, TOML or JSON [default: `personalities` of the configuration]
+    #[arg(long, value_name = "FILE")]
+    personalities: Option<PathBuf>,
+}
+
+impl PersonalityArgs {
+    pub(super) fn load(&self, config: &Config) -> Result<Option<Personalities>, Failure> {
+        let file = self.personalities.as_deref().or(config.personalities.as_deref());
+        file.map(Personalities::load).transpose().map_err(Failure::usage)
     }
 }
 
@@ -180,11 +196,18 @@ pub(super) fn suite(path: Option<&Path>) -> Result<Suite, Failure> {
     }
 }
 
+/// The folder that a suite lies in; the recordings that it plays are below it.
+pub(super) fn folder_of(suite: Option<&Path>) -> PathBuf {
+    suite.and_then(Path::parent).map(Path::to_owned).unwrap_or_default()
+}
+
 /// A scenario, ready to be played, and what its call may not exceed.
 #[derive(Debug, Clone)]
 pub(super) struct Ready {
     pub(super) scenario: Scenario,
     pub(super) script: Playable,
+    /// The script from a caller of each known personality, by its id.
+    pub(super) casts: Vec<(u64, Playable)>,
     pub(super) limits: Limits,
 }
 
@@ -206,6 +229,14 @@ impl Playable {
             Self::Text(script) => Box::new(script.caller(patience.unwrap_or(TEXT_PATIENCE))),
         }
     }
+
+    /// The same script from a caller of this personality.
+    async fn cast(&self, personality: &Personality) -> Result<Self, PrepareError> {
+        Ok(match self {
+            Self::Voice(script) => Self::Voice(script.cast(personality).await?),
+            Self::Text(script) => Self::Text(script.cast(personality)),
+        })
+    }
 }
 
 /// Compiles and speaks scenarios for an agent behind `wire`. Whatever cannot be played to it is told of before any call, all
@@ -215,10 +246,15 @@ pub(super) async fn prepare(
     path: Option<&Path>,
     store: &SpeechStore,
     wire: &Capability,
+    personalities: Option<&Personalities>,
 ) -> Result<Vec<Ready>, Failure> {
     let mut scripts = Vec::new();
     let mut problems = Vec::new();
     for scenario in scenarios {
+        let named = scenario.personality.as_ref().zip(personalities).map(|(key, known)| known.find(key));
+        if let Some(Err(problem)) = named {
+            problems.push(Problem { scenario: Some(scenario.name.clone()), condition: None, problem });
+        }
         match scenario.script() {
             Ok(script) => {
                 problems.extend(script.misfits(&scenario.name, wire.wire, wire.abilities));
@@ -231,20 +267,32 @@ pub(super) async fn prepare(
         let path = path.unwrap_or_else(|| Path::new("the shipped suite"));
         return Err(Failure::usage(refusal(path, problems)));
     }
-    let beside = path.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+    let beside = &folder_of(path);
     let mut ready = Vec::new();
     for (scenario, script) in scripts {
         let name = &scenario.name;
         let script = if wire.abilities.text_only {
             Playable::Text(TextScript::new(&script, name, wire.wire).map_err(|problems| Failure::usage(refusal(beside, problems)))?)
         } else {
-            let prepared = PreparedScript::prepare(&script, name, store, RATE, beside).await;
-            Playable::Voice(prepared.map_err(|error| Failure::usage(format!("scenario {name:?}: {error}")))?)
+            Playable::Voice(
+                PreparedScript::prepare(&script, name, store, RATE, beside).await.map_err(|error| unplayable(name, &error))?,
+            )
         };
+        let mut casts = Vec::new();
+        for personality in personalities.map_or(&[][..], Personalities::all) {
+            casts.push((personality.id, script.cast(personality).await.map_err(|error| unplayable(name, &error))?));
+        }
+        let named = scenario.personality.as_ref().zip(personalities).and_then(|(key, known)| known.find(key).ok());
+        let own = named.and_then(|named| casts.iter().find(|(id, _)| *id == named.id)).map(|(_, cast)| cast.clone());
+        let script = own.unwrap_or(script);
         let limits = scenario.max_duration.map_or_else(Limits::default, |max_duration| Limits { max_duration });
-        ready.push(Ready { scenario: scenario.clone(), script, limits });
+        ready.push(Ready { scenario: scenario.clone(), script, casts, limits });
     }
     Ok(ready)
+}
+
+fn unplayable(scenario: &str, error: &PrepareError) -> Failure {
+    Failure::usage(format!("scenario {scenario:?}: {error}"))
 }
 
 /// An event as a live line shows it; none for what is not worth it.
@@ -258,6 +306,9 @@ pub(super) fn shown(event: &LoggedEvent) -> Option<String> {
         Event::SpeechStopped { interrupted: true, .. } => "is interrupted".to_owned(),
         Event::Text { text } => format!("says: {text}"),
         Event::FunctionCall(call) => format!("calls {}", call.name),
+        Event::Backchannel { text, .. } => format!("says aside: {text}"),
+        Event::Dtmf { digit } => format!("presses {digit}"),
+        Event::EffectStarted { what, .. } => format!("effect: {}", what.kind.name()),
         Event::Fault { code, detail } => format!("fault {code}: {detail}"),
         Event::Log { line } => format!("log: {line}"),
         Event::RecordingEnded { error } => format!("the recording has ended: {error}"),

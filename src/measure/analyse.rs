@@ -6,7 +6,7 @@ use super::decibel::dbfs_of;
 use super::figure::{Figure, percentile, tidy};
 use super::folder::Folder;
 use super::onset::Stretch;
-use crate::call::{CallIds, Event, MarkSource, Side};
+use crate::call::{CallIds, Event, LoggedEvent, MarkSource, Side};
 
 /// Two stretches of the same side with less than this between them, and nobody else speaking, are one turn, in ms.
 const TURN_PAUSE_MS: f64 = 700.0;
@@ -223,8 +223,15 @@ fn spoken(folder: &Folder, side: Side) -> Vec<Spoken> {
         }
     }
     marked.extend(open.map(|start_ms| Stretch { start_ms, end_ms: track.duration_ms }));
-    let known = if marked.is_empty() { Known::Detected } else { Known::Script };
-    let speech = if marked.is_empty() { track.speech.clone() } else { marked };
+    // What else a script puts on the line is no speech, even where it says nothing.
+    let scripted = |logged: &LoggedEvent| {
+        let event = &logged.event;
+        logged.side == Some(side)
+            && matches!(event, Event::ScriptLine { .. } | Event::Backchannel { .. } | Event::EffectStarted { .. })
+    };
+    let detected = marked.is_empty() && !(side == Side::Caller && folder.events.iter().any(scripted));
+    let known = if detected { Known::Detected } else { Known::Script };
+    let speech = if detected { track.speech.clone() } else { marked };
     speech.into_iter().map(|at| Spoken { at, known }).collect()
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use super::RecordError;
-use super::layout::{CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT, TRANSCRIPT_JSON};
+use super::layout::{AppliedEffect, CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT, TRANSCRIPT_JSON};
 use super::track::write_stereo;
 use super::transcript::transcript;
 use crate::call::{Event, LoggedEvent, Side};
@@ -24,6 +24,7 @@ pub(super) fn finish_folder(folder: &Path, mut info: CallInfo, longest_part: u64
         let longer_ms = [caller, agent].map(|track| track.rate.millis_of(track.samples)).into_iter().fold(0.0, f64::max);
         info.stereo = Some(write_stereo(folder, caller, agent, longest_part)?);
         info.duration_ms = Some(longer_ms);
+        info.effects = effects(&read_events(folder)?);
         write_labels(folder, &info, &[])?;
     } else {
         let mut json = serde_json::to_vec_pretty(&transcript(&read_events(folder)?)).expect("a transcript is plain data");
@@ -69,6 +70,25 @@ pub(crate) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError
     Ok(events)
 }
 
+/// The caller's effects with their ends.
+fn effects(events: &[LoggedEvent]) -> Vec<AppliedEffect> {
+    let mut numbered: Vec<(u32, AppliedEffect)> = Vec::new();
+    for logged in events.iter().filter(|logged| logged.side == Some(Side::Caller)) {
+        match &logged.event {
+            Event::EffectStarted { effect, what, sample } => {
+                numbered.push((*effect, AppliedEffect { effect: what.clone(), from_sample: *sample, to_sample: None }));
+            }
+            Event::EffectEnded { effect, sample } => {
+                if let Some((_, applied)) = numbered.iter_mut().rev().find(|(number, _)| number == effect) {
+                    applied.to_sample = Some(*sample);
+                }
+            }
+            _ => {}
+        }
+    }
+    numbered.into_iter().map(|(_, applied)| applied).collect()
+}
+
 /// Writes labels.txt: Audacity labels (start and end in seconds, a tab between, then the text) of the call's events and of
 /// `more`, for example of what was measured. A chat has no audio to label, and gets none.
 ///
@@ -77,6 +97,11 @@ pub(crate) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError
 pub fn write_labels(folder: &Path, info: &CallInfo, more: &[(f64, f64, String)]) -> Result<(), RecordError> {
     let Some([caller_track, agent_track]) = info.tracks() else { return Ok(()) };
     let mut labels = more.to_vec();
+    let in_caller = |sample: u64| caller_track.rate.millis_of(sample) / 1000.0;
+    for AppliedEffect { effect, from_sample, to_sample } in &info.effects {
+        let to = to_sample.unwrap_or(caller_track.samples);
+        labels.push((in_caller(*from_sample), in_caller(to), format!("caller: {}", effect.kind.name())));
+    }
     let mut open: [Option<f64>; 2] = [None, None];
     let end = info.duration_ms.unwrap_or_default() / 1000.0;
     for LoggedEvent { at_ms, side, event } in read_events(folder)? {
@@ -101,6 +126,13 @@ pub fn write_labels(folder: &Path, info: &CallInfo, more: &[(f64, f64, String)])
             Event::Discarded { discarded_ms, sample } => {
                 let at = in_track(sample);
                 labels.push((at, at, format!("{who}: {discarded_ms:.0} ms discarded")));
+            }
+            Event::Backchannel { text, sample, end_sample } => {
+                labels.push((
+                    in_track(sample),
+                    in_track(end_sample),
+                    format!("{who} says aside: {}", text.replace(['\t', '\n', '\r'], " ")),
+                ));
             }
             Event::ScriptLine { condition, text } => {
                 let at = at_ms / 1000.0;

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::audio::Rate;
-use crate::call::{CallEnd, CallIds};
+use crate::call::{CallEnd, CallIds, Effect};
 
 /// The caller's track.
 pub const CALLER_WAV: &str = "caller.wav";
@@ -69,6 +69,9 @@ pub struct CallInfo {
     /// How it ended; none while it goes on and after a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<CallEnd>,
+    /// What the caller did to its own audio on purpose, in order; filled in at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<AppliedEffect>,
     /// The folder was put together again after a crash.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repaired: bool,
@@ -100,6 +103,7 @@ impl CallInfo {
             stereo: None,
             duration_ms: None,
             end: None,
+            effects: Vec::new(),
             repaired: false,
         }
     }
@@ -109,6 +113,19 @@ impl CallInfo {
     pub fn tracks(&self) -> Option<[&TrackInfo; 2]> {
         Some([self.caller.as_ref()?, self.agent.as_ref()?])
     }
+}
+
+/// An effect, and where in the caller's track it lies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppliedEffect {
+    /// What it is.
+    #[serde(flatten)]
+    pub effect: Effect,
+    /// Its first sample.
+    pub from_sample: u64,
+    /// The first sample after it; none when it lasted to the call's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_sample: Option<u64>,
 }
 
 /// One track.

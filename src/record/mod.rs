@@ -12,8 +12,8 @@ pub use error::RecordError;
 pub use finish::write_labels;
 pub(crate) use finish::{read_events, write_whole};
 pub use layout::{
-    AGENT_WAV, CALL_JSON, CALLER_WAV, CallInfo, EVENTS_JSONL, LABELS_TXT, Part, PartyInfo, STEREO_WAV, TRANSCRIPT_JSON, TrackInfo,
-    part_name,
+    AGENT_WAV, AppliedEffect, CALL_JSON, CALLER_WAV, CallInfo, EVENTS_JSONL, LABELS_TXT, Part, PartyInfo, STEREO_WAV,
+    TRANSCRIPT_JSON, TrackInfo, part_name,
 };
 pub use recorder::Recorder;
 pub use repair::{Mended, repair_file, repair_folder};

@@ -11,9 +11,11 @@ use url::Url;
 
 use super::carrier::{CancelToken, Carrier, RunEnd, RunOrder, RunOutcome, Target};
 use super::chat::ChatDesk;
+use super::store::FIRST_SPEC_SCENARIO;
 use crate::call::{CallControl, CallIds, EndReason, Event, Leg, LoggedEvent, Side};
+use crate::caller::personality::{Personalities, Personality};
 use crate::caller::speech::SpeechStore;
-use crate::caller::suite::Problem;
+use crate::caller::suite::{PersonalityKey, Problem};
 use crate::caller::{Patience, PreparedScript, TEXT_PATIENCE, TextScript};
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info};
 use crate::measure::{Measures, measure};
@@ -35,15 +37,16 @@ pub struct ScriptedCarrier {
     chats: Arc<ChatDesk>,
     /// The folder of the suites, for the recordings that they play.
     beside: PathBuf,
+    personalities: Personalities,
     patience: Patience,
     /// Tells the run's ids in a CHIRP upgrade request.
     tells_ids: bool,
-    /// Scripts that have been spoken, by scenario and test profile.
+    /// The project's scripts that have been spoken.
     spoken: Arc<Mutex<Spoken>>,
 }
 
-/// Scripts by their scenario's id and the test profile's.
-type Spoken = HashMap<(u64, Option<u64>), PreparedScript>;
+/// Scripts by their scenario's id, the test profile's and the personality's.
+type Spoken = HashMap<(u64, Option<u64>, Option<u64>), PreparedScript>;
 
 /// What a call's events tell of it.
 #[derive(Debug, Default)]
@@ -54,11 +57,19 @@ struct Heard {
 }
 
 impl ScriptedCarrier {
-    /// A carrier that speaks with `speech` and holds API chats at `chats`. `tells_ids`: a CHIRP run's upgrade request carries the run's, the result's and the
-    /// scenario's id. Cekura documents these headers for its text WebSockets and not for CHIRP.
+    /// A carrier that speaks with `speech` and holds API chats at `chats`. `tells_ids`: a CHIRP run's upgrade request carries
+    /// the run's, the result's and the scenario's id. Cekura documents these headers for its text WebSockets and not for CHIRP.
     #[must_use]
     pub fn new(speech: SpeechStore, chats: Arc<ChatDesk>, patience: Patience, tells_ids: bool) -> Self {
-        Self { speech, chats, beside: PathBuf::new(), patience, tells_ids, spoken: Arc::default() }
+        Self {
+            speech,
+            chats,
+            beside: PathBuf::new(),
+            personalities: Personalities::default(),
+            patience,
+            tells_ids,
+            spoken: Arc::default(),
+        }
     }
 
     /// The same carrier, for suites that lie in `folder`.
@@ -68,27 +79,59 @@ impl ScriptedCarrier {
         self
     }
 
+    /// The same carrier, for callers of these personalities, which scenarios and starts name. Without any, a personality is
+    /// Cekura's own affair, and every caller behaves in the same way.
+    #[must_use]
+    pub fn with_personalities(self, personalities: Personalities) -> Self {
+        Self { personalities, ..self }
+    }
+
+    /// How the run's caller behaves: as the start says, else as the scenario does.
+    fn personality(&self, order: &RunOrder) -> Result<Option<&Personality>, String> {
+        if self.personalities.all().is_empty() {
+            return Ok(None);
+        }
+        let key = order.personality_id.map(PersonalityKey::Id).or_else(|| order.scenario.personality.clone());
+        key.map(|key| self.personalities.find(&key)).transpose()
+    }
+
     /// The caller of a run: it speaks, or writes.
     async fn caller(&self, order: &RunOrder) -> Result<Box<dyn Leg>, String> {
-        let name = &order.scenario.name;
-        if !matches!(order.target, Target::Chirp { .. }) {
-            let script = order.scenario.script().map_err(|problems| list(&problems))?;
-            let script = TextScript::new(&script, name, "a chat").map_err(|problems| list(&problems))?;
-            return Ok(Box::new(script.caller(TEXT_PATIENCE)));
+        let personality = self.personality(order)?;
+        if matches!(order.target, Target::Chirp { .. }) {
+            return Ok(Box::new(self.spoken_script(order, personality).await?.caller(self.patience)));
         }
-        let key = (order.scenario.number, order.test_profile_id);
-        let known = self.spoken.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        let script = match known {
-            Some(script) => script,
-            None => {
-                let script = order.scenario.script().map_err(|problems| list(&problems))?;
-                let prepared = PreparedScript::prepare(&script, name, &self.speech, RATE, &self.beside);
-                let prepared = prepared.await.map_err(|error| error.to_string())?;
-                self.spoken.lock().unwrap_or_else(PoisonError::into_inner).insert(key, prepared.clone());
-                prepared
-            }
-        };
-        Ok(Box::new(script.caller(self.patience)))
+        let script = order.scenario.script().map_err(|problems| list(&problems))?;
+        let script = TextScript::new(&script, &order.scenario.name, "a chat").map_err(|problems| list(&problems))?;
+        let script = personality.map_or(script.clone(), |personality| script.cast(personality));
+        Ok(Box::new(script.caller(TEXT_PATIENCE)))
+    }
+
+    /// The run's script with its speech. It is made off the threads on which calls keep their pace; that of a project's
+    /// scenario is kept, that of a suite's in a request, whose ids never come again, is not.
+    async fn spoken_script(&self, order: &RunOrder, personality: Option<&Personality>) -> Result<PreparedScript, String> {
+        let key = (order.scenario.number, order.test_profile_id, personality.map(|personality| personality.id));
+        if let Some(known) = self.spoken.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(known.clone());
+        }
+        let script = order.scenario.script().map_err(|problems| list(&problems))?;
+        let (scenario, speech, beside) = (Arc::clone(&order.scenario), self.speech.clone(), self.beside.clone());
+        let (personality, runtime) = (personality.cloned(), tokio::runtime::Handle::current());
+        let work = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                let prepared = PreparedScript::prepare(&script, &scenario.name, &speech, RATE, &beside).await?;
+                match personality {
+                    Some(personality) => prepared.cast(&personality).await,
+                    None => Ok(prepared),
+                }
+            })
+        });
+        let prepared = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let prepared = prepared.map_err(|error| error.to_string())?;
+        if order.scenario.number < FIRST_SPEC_SCENARIO {
+            self.spoken.lock().unwrap_or_else(PoisonError::into_inner).insert(key, prepared.clone());
+        }
+        Ok(prepared)
     }
 
     /// The agent of a run.
@@ -221,11 +264,28 @@ fn judged(finished: FinishedCall, heard: Heard, measures: Option<Result<Box<Meas
 }
 
 impl Heard {
+    /// Keys less than 2 s apart are one line, and `#` ends one, as in Cekura's transcripts.
+    fn note_key(&mut self, digit: char, at: f64) {
+        let role = Role::MainAgent;
+        if let Some(line) = self.transcript.last_mut()
+            && line.role == role
+            && line.content.starts_with("DTMF: ")
+            && !line.content.ends_with('#')
+            && at - line.end_time < 2.0
+        {
+            line.content.push(digit);
+            line.end_time = at;
+        } else {
+            self.say(role, format!("DTMF: {digit}"), at);
+        }
+    }
+
     fn note(&mut self, logged: &LoggedEvent) {
         let at = logged.at_ms / 1000.0;
         let role = if logged.side == Some(Side::Agent) { Role::MainAgent } else { Role::TestingAgent };
         match &logged.event {
             Event::ScriptLine { text, .. } => self.say(Role::TestingAgent, text.clone(), at),
+            Event::Dtmf { digit } if role == Role::MainAgent => self.note_key(*digit, at),
             // What an agent says is not recognised here: its turns are in the transcript, its words only where it tells them.
             Event::SpeechStarted { .. } if role == Role::MainAgent => self.say(role, SPEECH.to_owned(), at),
             Event::SpeechStopped { .. } => {

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::carrier::TestProfile;
+use crate::caller::personality::Personalities;
 use crate::caller::suite::{Scenario, Suite, SuiteError};
 use crate::transport::chat::Secret;
 
@@ -35,7 +36,9 @@ pub struct Project {
     pub scenarios: Vec<Scenario>,
     /// The test profiles; empty: any id is taken, and changes nothing.
     pub test_profiles: Vec<Profile>,
-    /// The addresses of an agent that has none of its own.
+    /// How callers behave; none: any personality id is taken, and changes nothing.
+    pub personalities: Personalities,
+    /// The addresses of an agent that is not one of the agents.
     pub default_agent: Agent,
 }
 
@@ -131,7 +134,15 @@ impl Project {
         for (number, scenario) in (1..).zip(&mut scenarios) {
             scenario.number = number;
         }
-        Ok(Self { agents, scenarios, test_profiles, default_agent: Agent::default() })
+        Ok(Self { agents, scenarios, test_profiles, ..Self::default() })
+    }
+
+    /// Gives agents without addresses of their own these ones.
+    pub fn set_default_addresses(&mut self, chirp: Option<&str>, chat: Option<&str>) {
+        for agent in self.agents.iter_mut().chain([&mut self.default_agent]) {
+            agent.chirp_url = agent.chirp_url.take().or_else(|| chirp.map(str::to_owned));
+            agent.chat_url = agent.chat_url.take().or_else(|| chat.map(str::to_owned));
+        }
     }
 
     /// The agent of this id; none where there are agents and this is not one of them.
@@ -146,6 +157,10 @@ impl Project {
 
     pub(super) fn scenario(&self, id: u64) -> Option<&Scenario> {
         self.scenarios.iter().find(|scenario| scenario.number == id)
+    }
+
+    pub(super) fn knows_personality(&self, id: u64) -> bool {
+        self.personalities.all().is_empty() || self.personalities.all().iter().any(|personality| personality.id == id)
     }
 
     pub(super) fn knows_profile(&self, id: u64) -> bool {

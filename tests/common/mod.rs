@@ -213,7 +213,7 @@ pub fn call_folder(out: &Path) -> PathBuf {
     let folders: Vec<_> = std::fs::read_dir(out)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.is_dir())
+        .filter(|path| path.is_dir() && !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')))
         .collect();
     assert_eq!(folders.len(), 1, "one call was made: {folders:?}");
     folders[0].clone()

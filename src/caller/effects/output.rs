@@ -33,6 +33,8 @@ struct Playing {
 
 #[derive(Debug)]
 struct Loss {
+    /// The effect's.
+    number: u32,
     share: f64,
     random: Random,
     /// Frames since the last report, and how many of them were lost.
@@ -61,10 +63,12 @@ impl Output {
 
     /// Loses a percentage of the frames that follow.
     pub(crate) fn set_loss(&mut self, percent: f64, seed: u64, position: u64, events: &mut VecDeque<LegEvent>) {
-        self.tell_loss(events);
-        let effect = Effect { kind: EffectKind::PacketLoss { percent }, seed: Some(seed) };
-        self.begin(effect, position, events);
-        self.loss = Some(Loss { share: percent / 100.0, random: Random::new(seed), frames: 0, lost: 0 });
+        self.end_loss(position, events);
+        if percent > 0.0 {
+            let effect = Effect { kind: EffectKind::PacketLoss { percent }, seed: Some(seed) };
+            let number = self.begin(effect, position, events);
+            self.loss = Some(Loss { number, share: percent / 100.0, random: Random::new(seed), frames: 0, lost: 0 });
+        }
     }
 
     /// Says something over the agent, from `position` on, whatever else is said.
@@ -108,7 +112,7 @@ impl Output {
     /// Tells what has not been told: the call is over.
     pub(crate) fn finish(&mut self, position: u64, events: &mut VecDeque<LegEvent>) {
         self.hush(position, events);
-        self.tell_loss(events);
+        self.end_loss(position, events);
     }
 
     fn background(&mut self, frame: &mut Option<Vec<i16>>, position: u64, events: &mut VecDeque<LegEvent>) {
@@ -129,6 +133,11 @@ impl Output {
         if let Some(number) = self.bed.as_mut().and_then(|playing| playing.heard_as.take()) {
             events.push_back(LegEvent::EffectEnded { number, position });
         }
+    }
+
+    fn end_loss(&mut self, position: u64, events: &mut VecDeque<LegEvent>) {
+        self.tell_loss(events);
+        events.extend(self.loss.take().map(|loss| LegEvent::EffectEnded { number: loss.number, position }));
     }
 
     fn tell_loss(&mut self, events: &mut VecDeque<LegEvent>) {

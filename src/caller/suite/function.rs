@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::caller::keys_of::known_keys;
+
 /// How long a call may take where the file does not say, and the longest that it may say.
 const TIMEOUT_S: u64 = 10;
 const LONGEST_TIMEOUT_S: u64 = 30;
@@ -207,14 +209,4 @@ fn segments(path: &str) -> Option<Vec<Segment>> {
         }
     }
     Some(segments)
-}
-
-fn known_keys(object: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
-    match object.keys().find(|key| !known.contains(&key.as_str())) {
-        None => Ok(()),
-        Some(key) => {
-            let nearest = known.iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-            Err(format!("unknown key {key:?}; the nearest known one is {:?}", nearest.unwrap_or(&"")))
-        }
-    }
 }

@@ -19,7 +19,7 @@ pub use function::{Function, Headers, Output};
 pub use rule::{BadRule, Rule};
 pub(crate) use script::placeholders;
 pub use script::{Delivery, Line, Script, Step, Trigger};
-pub use spec::{Scenario, Suite};
+pub use spec::{PersonalityKey, Scenario, Suite};
 pub use tags::{Piece, TagProblem, pieces};
 
 /// The largest file that is read: 1 MB, as the API takes.

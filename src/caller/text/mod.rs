@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::course::Course;
 use super::errands::Errands;
+use super::personality::Personality;
 use super::suite::{Problem, Script};
 use crate::call::Abilities;
 
@@ -38,6 +39,12 @@ impl TextScript {
         } else {
             Err(problems)
         }
+    }
+
+    /// The same script from a caller of this personality: in writing it has but its pause.
+    #[must_use]
+    pub fn cast(&self, personality: &Personality) -> Self {
+        Self { pause: personality.pause, ..self.clone() }
     }
 
     /// What the script needs the agent's leg to be able to do.

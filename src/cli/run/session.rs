@@ -14,6 +14,7 @@ use super::super::progress::Progress;
 use super::super::sandbox::{carrier, closed};
 use super::super::settings::open_ledger;
 use super::calls::{Calls, WayIn};
+use crate::caller::personality::Personalities;
 use crate::caller::speech::SpeechStore;
 use crate::caller::suite::Suite;
 use crate::cekura::{
@@ -41,6 +42,9 @@ pub(in super::super) enum Where {
 pub(in super::super) struct Sandboxed {
     pub(in super::super) suite: Suite,
     pub(in super::super) speech: SpeechStore,
+    /// The folder of the suite.
+    pub(in super::super) beside: PathBuf,
+    pub(in super::super) personalities: Option<Personalities>,
 }
 
 /// All that is to be done.
@@ -113,7 +117,8 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
 
 /// In front of a sandbox the door listens where the payload sends the calls, if that is here; else at any free port.
 fn sandbox_door(body: &Value, set: Option<SocketAddr>) -> SocketAddr {
-    let addresses = [body.get("websocket_url"), body.pointer("/scenarios/0/websocket_url")];
+    let places = ["/websocket_url", "/scenarios/0/websocket_url", "/chirp_data/websocket_url"];
+    let addresses = places.map(|place| body.pointer(place));
     let payload = addresses.into_iter().flatten().find_map(Value::as_str).and_then(|url| url::Url::parse(url).ok());
     let here = payload.and_then(|url| {
         let port = url.port_or_known_default()?;
@@ -133,8 +138,10 @@ async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAdd
         }
         _ => project.default_agent.chirp_url = url,
     }
+    let personalities = sandboxed.personalities.clone().unwrap_or_default();
+    project.personalities = personalities.clone();
     let config = SandboxConfig::local(plan.out.join(".sandbox"), project);
-    let (carrier, chats) = carrier(sandboxed.speech.clone(), true);
+    let (carrier, chats) = carrier(sandboxed.speech.clone(), &sandboxed.beside, personalities, true);
     Sandbox::open(config, carrier, chats).await.map_err(closed)
 }
 

@@ -56,7 +56,7 @@ impl Api {
             return ok(json!({"dry_run": true, "valid": true, "plan": request.plan}));
         }
         let mode = request.mode;
-        let start = request.start(&self.runner.project, self.runner.store.next_spec_scenario()?)?;
+        let start = request.start(&self.runner.project, &self.runner.store)?;
         carried_out(mode)?;
         self.check_room()?;
         let result = self.runner.start(start, &body)?;
@@ -90,7 +90,7 @@ impl Api {
         let (mode, body) = self.runner.request(id_of(id)?)?.ok_or_else(Refusal::not_found)?;
         let project = &self.runner.project;
         let request = if body.get("spec").is_some() {
-            read_spec(&body, project)?.start(project, self.runner.store.next_spec_scenario()?)?
+            read_spec(&body, project)?.start(project, &self.runner.store)?
         } else {
             let mode: Mode = mode.parse().map_err(|_| Refusal::not_found())?;
             read_start(mode, &body, project, self.lenient)?

@@ -122,6 +122,10 @@ impl Reader<'_> {
         let frequency = self.whole("frequency").unwrap_or(1);
         let personalities = self.merged("personality_ids", "personality_id");
         let profiles = self.merged("test_profile_ids", "test_profile_id");
+        if let Some(unknown) = personalities.iter().find(|id| !self.project.knows_personality(**id)) {
+            // The API's answer is a bare list here.
+            return Err(Invalid(json!([format!("Invalid personalities provided: {unknown}.")])));
+        }
         if let Some(unknown) = profiles.iter().find(|id| !self.project.knows_profile(**id)) {
             return Err(Invalid::field("test_profile_ids", format!("Invalid pk \"{unknown}\" - object does not exist.")));
         }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::carrier::Target;
 use super::super::project::{Agent, Project};
+use super::super::store::Store;
 use super::{Invalid, MOST_RUNS, PlannedRun, StartRequest, Support, playable, support, target};
 use crate::caller::suite::{Problem, Scenario, Suite};
 use crate::cekura::payload::Mode;
@@ -89,14 +90,15 @@ pub(in crate::sandbox) fn read_spec(body: &Value, project: &Project) -> Result<S
 }
 
 impl SpecRequest {
-    /// The start that the spec asks for; its scenarios get ids from `first_id` on.
-    pub(in crate::sandbox) fn start(self, project: &Project, first_id: u64) -> Result<StartRequest, Invalid> {
+    /// The start that the spec asks for; its scenarios get ids of their own.
+    pub(in crate::sandbox) fn start(self, project: &Project, store: &Store) -> Result<StartRequest, Invalid> {
         let Self { mode, channel_body, agent_id, name, concurrency_limit, frequency, suite, .. } = self;
         if support(mode) != Support::CarriedOut {
             return Ok(StartRequest { mode, agent_id, name, concurrency_limit, runs: Vec::new() });
         }
         let agent = project.agent(agent_id).cloned().unwrap_or_default();
         let mut once = Vec::new();
+        let first_id = store.reserve_spec_scenarios(suite.scenarios.len());
         for (id, mut scenario) in (first_id..).zip(suite.scenarios) {
             scenario.number = id;
             playable(mode, &scenario)?;

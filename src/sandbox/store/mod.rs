@@ -5,6 +5,7 @@ mod layout;
 mod rows;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use super::request::StartRequest;
 use crate::cekura::Status;
 use crate::sqlite::{lay_out, set_wal};
 
+/// The ids of scenarios of suites that are in requests begin here: far above those of the project.
+pub(super) const FIRST_SPEC_SCENARIO: u64 = 900_001;
 /// The file within the sandbox's folder.
 const FILE: &str = "sandbox.sqlite";
 /// How long another sandbox that has the file may take to let go of it.
@@ -57,6 +60,7 @@ pub(super) struct Slice<T> {
 pub(super) struct Store {
     connection: Mutex<Connection>,
     path: PathBuf,
+    next_spec_scenario: AtomicU64,
 }
 
 type Stored<T> = Result<T, SandboxError>;
@@ -75,7 +79,9 @@ impl Store {
         if found > layout::STEPS.len() as i64 {
             return Err(SandboxError::Newer { path, found });
         }
-        let store = Self { connection: Mutex::new(connection), path };
+        let sql = "SELECT max(?1, coalesce(max(scenario_id) + 1, 0)) FROM runs";
+        let next = connection.query_row(sql, [FIRST_SPEC_SCENARIO as i64], |row| row.get::<_, i64>(0)).map_err(failed)?;
+        let store = Self { connection: Mutex::new(connection), next_spec_scenario: AtomicU64::new(next as u64), path };
         store.end_interrupted("the sandbox was stopped while the run was under way")?;
         Ok(store)
     }
@@ -118,13 +124,9 @@ impl Store {
             .ok_or_else(|| SandboxError::Store { path: self.path.clone(), source: rusqlite::Error::QueryReturnedNoRows })
     }
 
-    /// The id that the next scenario of a spec gets: far above those of the project.
-    pub(super) fn next_spec_scenario(&self) -> Stored<u64> {
-        const FIRST: i64 = 900_001;
-        self.with(|connection| {
-            let sql = "SELECT max(?1, coalesce(max(scenario_id) + 1, 0)) FROM runs";
-            connection.query_row(sql, [FIRST], |row| row.get::<_, i64>(0)).map(|id| id as u64)
-        })
+    /// The first of `count` ids for the scenarios of a suite that is in a request: nobody else gets them.
+    pub(super) fn reserve_spec_scenarios(&self, count: usize) -> u64 {
+        self.next_spec_scenario.fetch_add(count as u64, Ordering::Relaxed)
     }
 
     /// The mode and the body of a result's start, without its secrets.
