@@ -233,16 +233,17 @@ impl Ledger {
         self.change(start, StartState::Intended, StartState::Sent, None)
     }
 
-    /// The API has taken the start; a start that was lost may be found later.
+    /// The API has taken the start; a start that was lost may be found later, and one may be found by two processes.
     ///
     /// # Errors
-    /// [`LedgerError::State`] when the start is neither `sent` nor `lost`, [`LedgerError::Sqlite`].
+    /// [`LedgerError::State`] when the start is neither `sent` nor `lost` nor of this result already, [`LedgerError::Sqlite`].
     pub fn replied(&self, start: StartId, result_id: u64, runs: &[LedgerRun]) -> Result<(), LedgerError> {
         let mut connection = self.lock();
         let changed = (|| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let changed = transaction.execute(
-                "UPDATE starts SET state = 'replied', result_id = ?2, changed_at = ?3 WHERE id = ?1 AND state IN ('sent', 'lost')",
+                "UPDATE starts SET state = 'replied', result_id = ?2, changed_at = ?3
+                 WHERE id = ?1 AND (state IN ('sent', 'lost') OR (state = 'replied' AND result_id = ?2))",
                 params![start.0, signed(result_id), now()],
             )?;
             for run in runs.iter().take(if changed == 1 { runs.len() } else { 0 }) {

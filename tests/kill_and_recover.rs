@@ -54,7 +54,7 @@ fn result(memory: &Memory, name: &str) -> Value {
 fn server(start: Start) -> Server {
     let memory = Arc::new(Mutex::new(Memory::default()));
     let ((tell, came), (go, held)) = (channel(), channel::<()>());
-    let kept = Arc::clone(&memory);
+    let (kept, held) = (Arc::clone(&memory), Mutex::new(held));
     let api = Api::new(move |_, (method, path, body)| {
         if method == "POST" {
             let name = body["name"].as_str().unwrap_or_default().to_owned();
@@ -64,7 +64,7 @@ fn server(start: Start) -> Server {
             tell.send(()).unwrap();
             if start != Start::Answered {
                 // The test lets go, or is over.
-                held.recv().ok();
+                held.lock().unwrap().recv().ok();
                 return None;
             }
             return ok(&result(&kept.lock().unwrap(), &name));
@@ -208,6 +208,25 @@ fn a_start_that_was_taken_and_not_answered_is_found() {
     server.go.send(()).unwrap();
     assert_eq!(states(folder.path()), ["sent"]);
     server.all_is_known(folder.path(), 1);
+}
+
+#[test]
+fn a_start_that_two_processes_find_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(Start::Held);
+    server.memory.lock().unwrap().ended = true;
+    let mut run = server.run(folder.path());
+    server.came.recv().unwrap();
+    let (code, told) = server.json(folder.path(), &["runs", "recover"]);
+    assert_eq!((code, &told[0]["outcome"]), (0, &"found".into()), "{told}");
+    // The answer never comes: the run itself looks for its result, too.
+    server.go.send(()).unwrap();
+    let after = run.wait_for("what the run says after its start", |line| {
+        (line.contains("the ledger does not have it") || line.contains("2 of 2 runs ended")).then(|| line.to_owned())
+    });
+    assert!(after.contains("2 of 2 runs ended"), "{after}");
+    assert_eq!(run.wait().code(), Some(0));
+    server.all_is_known(folder.path(), 0);
 }
 
 #[test]

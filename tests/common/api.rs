@@ -24,24 +24,27 @@ pub struct Api {
 
 impl Api {
     /// Answers each request with what `answer` gives: the whole response, or nothing at all and a closed connection.
-    pub fn new(answer: impl Fn(usize, &Asked) -> Option<String> + Send + 'static) -> Self {
+    /// One request that waits for its answer does not keep others waiting.
+    pub fn new(answer: impl Fn(usize, &Asked) -> Option<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&asked);
+        let (kept, answer) = (Arc::clone(&asked), Arc::new(answer));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let Some(request) = read(&mut stream) else { continue };
-                let number = {
-                    let mut kept = kept.lock().unwrap();
-                    kept.push(request.clone());
-                    kept.len()
-                };
-                if let Some(response) = answer(number, &request) {
-                    // A client that has gone away is its own business.
-                    drop(stream.write_all(response.as_bytes()));
-                }
+                let (mut stream, kept, answer) = (stream.unwrap(), Arc::clone(&kept), Arc::clone(&answer));
+                std::thread::spawn(move || {
+                    let Some(request) = read(&mut stream) else { return };
+                    let number = {
+                        let mut kept = kept.lock().unwrap();
+                        kept.push(request.clone());
+                        kept.len()
+                    };
+                    if let Some(response) = answer(number, &request) {
+                        // A client that has gone away is its own business.
+                        drop(stream.write_all(response.as_bytes()));
+                    }
+                });
             }
         });
         Self { url, asked }
