@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use caller::{LINE, Played, RATE, play, prepared, speech, suite};
-use trunkline::call::{EffectKind, LegEvent};
+use trunkline::call::{EffectKind, Leg, LegEvent};
 use trunkline::caller::effects::{BED_DBFS, BEDS, SHOT_DBFS, SHOTS, at_speed, bed, shot};
 use trunkline::caller::speech::{SpeechStore, TtsCommand};
 use trunkline::caller::suite::Suite;
@@ -235,4 +235,31 @@ async fn keys_are_pressed_one_by_one_in_their_place() {
     assert!(keys.windows(2).all(|pair| pair[1].0 - pair[0].0 == 3200), "200 ms apart: {keys:?}");
     let marks = played.marks();
     assert!(marks[0].1 <= keys[0].0 && keys[2].0 + 3200 <= marks[1].0 + 320, "{marks:?} {keys:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_background_that_is_late_is_let_go_and_speech_over_it_is_not() {
+    let store = SpeechStore::new(None, Path::new("unused"));
+    let action = format!("<background_noise sound=\"fan-buzz\"><silence time=\"1s\"/> {LINE}</background_noise>");
+    let mut leg = prepared("Test", &[&action], &store, Path::new("")).await.caller(Patience::default());
+    // The line settles for 300 ms, the background begins; then the machine sleeps for half a second, and again in the words.
+    for (time, let_go) in [(400, 0), (500, 24), (700, 0), (500, 0)] {
+        let (mut paused, mut given) = (0, 0);
+        let steps = if time == 500 { 1 } else { time / 20 };
+        for _ in 0..steps {
+            tokio::time::advance(Duration::from_millis(time / steps)).await;
+            std::future::poll_fn(|cx| {
+                while let std::task::Poll::Ready(event) = leg.poll_event(cx) {
+                    match event {
+                        LegEvent::Paused(samples) => paused += samples / 320,
+                        LegEvent::Audio(samples) => given += samples.len() as u64 / 320,
+                        _ => {}
+                    }
+                }
+                std::task::Poll::Ready(())
+            })
+            .await;
+        }
+        assert_eq!(paused, let_go, "of {} frames", paused + given);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trunkline::audio::{FRAME, Rate, read_wav};
 use trunkline::call::{EndReason, Leg, LegCommand, LegEvent, MarkSource};
-use trunkline::caller::{Patience, Player, PreparedLine, PreparedStep, ScriptedCaller};
+use trunkline::caller::{Answer, Patience, Player, PreparedLine, PreparedStep, Request, ScriptedCaller};
 
 const RATE: Rate = Rate::HZ_16000;
 
@@ -315,6 +315,31 @@ async fn late_speech_catches_up_and_late_silence_never_does() {
         tokio::time::advance(FRAME).await;
         assert_eq!(samples(&ready(&mut leg).await), 320, "no drift after a slip");
     }
+}
+
+#[test]
+fn a_line_waits_in_silence_for_what_it_asks_and_hears_the_agent_out() {
+    let steps = || vec![say("caller-friday"), PreparedStep::Function("lookup".to_owned()), say("caller-tuesday")];
+    let mut talk = Talk::new(vec![line(0, steps())], true);
+    let first = 300 + speech("caller-friday").len() as u64 / 16;
+    talk.run_for(first + 5000);
+    assert_eq!(talk.player.take_request(), Some(Request::Call("lookup".to_owned())));
+    assert_eq!(talk.stretches().len(), 1, "nothing is said before the answer");
+    talk.agent.extend(speech("agent-answer-1").iter());
+    talk.run_for(1000);
+    talk.player.answer(Answer::Called);
+    while !talk.agent.is_empty() {
+        talk.frame();
+    }
+    let spoken = talk.now_ms();
+    talk.run_for(4000);
+    let second = talk.stretches()[1].0 / 16;
+    assert!(close(second, spoken + 700, 140), "the agent spoke until {spoken}, the caller went on at {second}");
+
+    let mut talk = Talk::new(vec![line(0, steps())], true);
+    talk.run_for(first + 1000);
+    talk.player.answer(Answer::Failed("no answer".to_owned()));
+    assert_eq!(talk.until_the_end().1, EndReason::CallerFailed);
 }
 
 /// A caller of these conditions on virtual time, fed by hand.

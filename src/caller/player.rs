@@ -235,7 +235,11 @@ impl Player {
         if !matches!(self.state, State::Asking) {
             return;
         }
-        self.state = State::NextStep;
+        // An agent that speaks just then is heard out.
+        self.state = match self.ear.voiced() {
+            true => State::Yielding { since: self.frames, turn: Turn::new(true) },
+            false => State::NextStep,
+        };
         match answer {
             Answer::Called | Answer::Filled(_) => {}
             Answer::Spoken(steps) => steps.into_iter().rev().for_each(|step| self.steps.push_front(step)),
@@ -286,61 +290,83 @@ impl Player {
         let cut_in = std::mem::take(&mut self.agent_cut_in);
         while !self.over {
             let before = std::mem::replace(&mut self.state, State::NextStep);
-            match before {
-                State::Opening { until } if self.frames < until => return self.state = State::Opening { until },
-                State::Opening { .. } => {
-                    let opening = self.course.opening().expect("a caller that opens has an opening line");
-                    self.begin_line(opening);
+            let stays = match before {
+                State::Listening { since, turn, asides } => !self.listen(since, turn, asides),
+                State::Yielding { since, turn } => self.yields(since, turn),
+                State::Speaking(utterance, effects) => self.speaks(utterance, effects, cut_in),
+                State::NextStep => {
+                    self.next_step();
+                    false
                 }
-                State::Listening { since, turn, asides } => {
-                    if !self.listen(since, turn, asides) {
-                        return;
-                    }
-                }
-                // The agent had not finished: what it adds is a part of its turn.
-                State::Thinking { until, .. } if self.frames < until && (cut_in || self.ear.voiced()) => {
-                    self.unmatched = 0;
-                    self.state = State::listening(self.frames, true);
-                }
-                State::Thinking { until, line } if self.frames < until => return self.state = State::Thinking { until, line },
-                State::Thinking { line, .. } => self.begin_line(line),
-                State::Yielding { since, mut turn } => {
-                    turn.note(&self.ear, self.frames);
-                    let unheard = turn.spoken(self.frames).is_none() && self.frames - since >= frames_in(UNHEARD);
-                    if !unheard && !turn.over(&self.ear) {
-                        return self.state = State::Yielding { since, turn };
-                    }
-                }
-                State::Pausing { until, hold: false } if self.frames < until && (cut_in || self.ear.voiced()) => {
-                    return self.state = State::Yielding { since: self.frames, turn: Turn::new(true) };
-                }
-                State::Pausing { until, hold } if self.frames < until => {
-                    return self.state = State::Pausing { until, hold };
-                }
-                State::Speaking(utterance, effects) if cut_in && utterance.may_be_cut() => self.cut(utterance, effects),
-                State::Speaking(utterance, effects) if !utterance.is_over() => {
-                    return self.state = State::Speaking(utterance, effects);
-                }
-                State::Speaking(utterance, effects) => self.end_effects(&effects, utterance.end()),
-                State::Sounding { samples, said, effect, end } if said < samples.len() => {
-                    return self.state = State::Sounding { samples, said, effect, end };
-                }
-                State::Sounding { effect, end, .. } => self.end_effects(&[effect], end),
-                State::Pressing { digits, next } if self.frames < next => {
-                    return self.state = State::Pressing { digits, next };
-                }
-                State::Pressing { mut digits, .. } => {
-                    if let Some(digit) = digits.pop_front() {
-                        self.events.push_back(LegEvent::Dtmf(digit));
-                        return self.state = State::Pressing { digits, next: self.frames + frames_in(KEY_EVERY) };
-                    }
-                }
-                State::Pausing { .. } => {}
-                State::NextStep => self.next_step(),
-                State::Asking => return self.state = State::Asking,
-                State::Over => return self.state = State::Over,
+                timed => self.passes(timed, cut_in),
+            };
+            if stays {
+                return;
             }
         }
+    }
+
+    /// A state that only time ends, or the agent. True: it stays for this frame.
+    fn passes(&mut self, state: State, cut_in: bool) -> bool {
+        let agent_speaks = cut_in || self.ear.voiced();
+        match state {
+            State::Opening { until } if self.frames >= until => {
+                let opening = self.course.opening().expect("a caller that opens has an opening line");
+                self.begin_line(opening);
+                return false;
+            }
+            // The agent had not finished: what it adds is a part of its turn.
+            State::Thinking { until, .. } if self.frames < until && agent_speaks => {
+                self.unmatched = 0;
+                self.state = State::listening(self.frames, true);
+                return false;
+            }
+            State::Thinking { until, line } if self.frames >= until => {
+                self.begin_line(line);
+                return false;
+            }
+            State::Pausing { until, .. } if self.frames >= until => return false,
+            State::Pausing { hold: false, .. } if agent_speaks => {
+                self.state = State::Yielding { since: self.frames, turn: Turn::new(true) };
+            }
+            State::Sounding { samples, said, effect, end } if said == samples.len() => {
+                self.end_effects(&[effect], end);
+                return false;
+            }
+            State::Pressing { mut digits, next } if self.frames >= next => {
+                let Some(digit) = digits.pop_front() else { return false };
+                self.events.push_back(LegEvent::Dtmf(digit));
+                self.state = State::Pressing { digits, next: self.frames + frames_in(KEY_EVERY) };
+            }
+            stays => self.state = stays,
+        }
+        true
+    }
+
+    /// The agent cut into a pause. True: it is still its turn.
+    fn yields(&mut self, since: u64, mut turn: Turn) -> bool {
+        turn.note(&self.ear, self.frames);
+        let unheard = turn.spoken(self.frames).is_none() && self.frames - since >= frames_in(UNHEARD);
+        let stays = !unheard && !turn.over(&self.ear);
+        if stays {
+            self.state = State::Yielding { since, turn };
+        }
+        stays
+    }
+
+    /// Something is being said. True: there is more of it.
+    fn speaks(&mut self, utterance: Utterance, effects: Vec<u32>, cut_in: bool) -> bool {
+        if cut_in && utterance.may_be_cut() {
+            self.cut(utterance, &effects);
+            return false;
+        }
+        let stays = !utterance.is_over();
+        if stays {
+            self.state = State::Speaking(utterance, effects);
+        } else {
+            self.end_effects(&effects, utterance.end());
+        }
+        stays
     }
 
     /// Waits for the agent's turn to end, or for the moment to interrupt it. False: still waiting.
@@ -476,9 +502,9 @@ impl Player {
     }
 
     /// The agent began to speak over the caller: what is left of the line is not said.
-    fn cut(&mut self, mut utterance: Utterance, effects: Vec<u32>) {
+    fn cut(&mut self, mut utterance: Utterance, effects: &[u32]) {
         utterance.cut(&mut self.events);
-        self.end_effects(&effects, utterance.end());
+        self.end_effects(effects, utterance.end());
         self.output.set_background(None, self.position(), &mut self.events);
         // The line's hanging up comes after the agent's turn.
         self.hangs_up = self.steps.iter().any(|step| matches!(step, PreparedStep::EndCall));

@@ -206,8 +206,6 @@ pub(super) fn folder_of(suite: Option<&Path>) -> PathBuf {
 pub(super) struct Ready {
     pub(super) scenario: Scenario,
     pub(super) script: Playable,
-    /// The script from a caller of each known personality, by its id.
-    pub(super) casts: Vec<(u64, Playable)>,
     pub(super) limits: Limits,
 }
 
@@ -278,15 +276,13 @@ pub(super) async fn prepare(
                 PreparedScript::prepare(&script, name, store, RATE, beside).await.map_err(|error| unplayable(name, &error))?,
             )
         };
-        let mut casts = Vec::new();
-        for personality in personalities.map_or(&[][..], Personalities::all) {
-            casts.push((personality.id, script.cast(personality).await.map_err(|error| unplayable(name, &error))?));
-        }
         let named = scenario.personality.as_ref().zip(personalities).and_then(|(key, known)| known.find(key).ok());
-        let own = named.and_then(|named| casts.iter().find(|(id, _)| *id == named.id)).map(|(_, cast)| cast.clone());
-        let script = own.unwrap_or(script);
+        let script = match named {
+            Some(personality) => script.cast(personality).await.map_err(|error| unplayable(name, &error))?,
+            None => script,
+        };
         let limits = scenario.max_duration.map_or_else(Limits::default, |max_duration| Limits { max_duration });
-        ready.push(Ready { scenario: scenario.clone(), script, casts, limits });
+        ready.push(Ready { scenario: scenario.clone(), script, limits });
     }
     Ok(ready)
 }

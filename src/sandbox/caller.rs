@@ -235,9 +235,9 @@ fn judged(finished: FinishedCall, heard: Heard, measures: Option<Result<Box<Meas
         (EndReason::ScriptFinished, _) => (RunEnd::Completed, true, "Testing agent-ended-call"),
         // The script was over, or the reason would be another.
         (EndReason::HungUp, _) => (RunEnd::Completed, true, "Main agent-ended-call"),
-        (EndReason::UnexpectedReply, _) => (RunEnd::Completed, false, "Testing agent-ended-call"),
         (EndReason::AgentHungUp, _) => (RunEnd::Completed, false, "Main agent-ended-call"),
-        (EndReason::AgentSilent, _) => (RunEnd::Completed, false, "Main agent-silence-timed-out"),
+        // A caller that is not answered, or not with what it can go on from, waits until its time is up.
+        (EndReason::AgentSilent | EndReason::UnexpectedReply, _) => (RunEnd::Completed, false, "Main agent-silence-timed-out"),
         (EndReason::MaxDuration, _) => (RunEnd::Timeout, false, "exceeded-max-duration"),
         (EndReason::Cancelled, _) => (RunEnd::Cancelled, false, "run-cancelled-by-user"),
         (EndReason::ConnectionLost | EndReason::ProtocolError | EndReason::IdleTimeout, Some(Side::Agent)) => {

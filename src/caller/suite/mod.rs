@@ -2,7 +2,12 @@
 //!
 //! A suite is a file in the format of Cekura's `run_scenarios_json` (version 1), of which the deterministic part of the
 //! scenario type `conditional_actions` ("Structured Tests") is played here. What a script cannot decide (a condition or an
-//! action for a language model, another voice) is refused by name, before any call. A condition is decided by a [`Rule`].
+//! action for a language model, another voice) is refused by name, before any call.
+//!
+//! A `standard` condition is decided by a [`Rule`] in its text. After a turn of the agent, what follows the last line is said
+//! whatever the turn was. Where nothing follows, the first condition in the file's order whose rule is for the whole turn
+//! fires; of several with the same rule, the first that has not fired. A condition may fire again on a later turn, as at
+//! Cekura. Where none is for the turn, the caller waits on, and gives the call up when its patience ends.
 
 mod compile;
 mod function;
