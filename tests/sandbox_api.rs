@@ -157,8 +157,9 @@ fn a_run_has_metrics_and_a_recording_and_misses_its_threshold_until_it_is_scored
 fn a_run_that_goes_on_is_heard_in_a_browser() {
     let folder = tempfile::tempdir().unwrap();
     let (_agent, agent) = built_in_agent("echo");
-    let suite =
-        suite(folder.path(), &["Good morning. When can I see a doctor this week?", "Friday at four, please. <hold time=\"60s\"/>"]);
+    // The caller speaks again and again: a browser may take its time to open.
+    let again = "Good morning. When can I see a doctor this week? <hold time=\"1s\"/> ".repeat(20);
+    let suite = suite(folder.path(), &[&format!("{again}<hold time=\"60s\"/>")]);
     let (_sandbox, url) = sandbox_with(folder.path(), &["--suite", path(&suite)], |_| {});
     let (_, started) = start(&url, &json!({"agent_id": 1, "scenarios": [1], "websocket_url": agent.replace("chirp:", "ws:")}));
     let run = started["runs"][0]["id"].to_string();

@@ -40,6 +40,16 @@ fn first_run(result: &Value) -> Value {
     result["runs"].as_object().expect("runs by id").values().next().expect("a run").clone()
 }
 
+/// All that lies in the files below a folder.
+fn kept_below(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = |path: std::path::PathBuf| match path.is_dir() {
+        true => kept_below(&path),
+        false => String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned(),
+    };
+    entries.map(text).collect()
+}
+
 fn roles(run: &Value) -> Vec<&str> {
     run["transcript_object"].as_array().expect("lines").iter().map(|line| line["role"].as_str().expect("a role")).collect()
 }
@@ -55,8 +65,8 @@ fn a_text_run_dials_the_agent_with_ids_secret_and_headers_and_a_rule_judges_its_
     std::fs::write(folder.path().join("chat.secret"), "chat-secret\n").unwrap();
     let agents = json!([{"id": 1, "name": "Desk", "chat_url": address, "chat_headers": {"X-Own": "agent", "X-VOCERA-RUN-ID": "0"}, "chat_secret_file": "chat.secret"}]);
     std::fs::write(folder.path().join("agents.json"), agents.to_string()).unwrap();
-    let (_sandbox, url) = sandbox_with(folder.path(), &["--project", path(folder.path())], |_| {});
-    let body = json!({"agent_id": 1, "scenarios": [1], "websocket_headers": {"X-Own": "run"}});
+    let (mut sandbox, url) = sandbox_with(folder.path(), &["--project", path(folder.path())], |_| {});
+    let body = json!({"agent_id": 1, "scenarios": [1], "websocket_headers": {"X-Own": "run-secret"}});
     let (status, started) = start(&url, "run_scenarios_text", &body);
     assert_eq!((status, &started["run_as_text"]), (201, &true.into()), "{started}");
     let result = finished(&url, &started["id"]);
@@ -75,12 +85,15 @@ fn a_text_run_dials_the_agent_with_ids_secret_and_headers_and_a_rule_judges_its_
     assert_eq!(header("X-VOCERA-RUN-ID"), Some(run["id"].to_string().as_str()), "Cekura's own headers are not overridden");
     assert_eq!(
         (header("X-VOCERA-SECRET"), header("X-Own"), header("X-Tenant")),
-        (Some("chat-secret"), Some("run"), Some("lakeside"))
+        (Some("chat-secret"), Some("run-secret"), Some("lakeside"))
     );
     assert_eq!(seen["frames"].as_array().unwrap().last().unwrap()["type"], "end_call");
-    // What was written is kept, and its secret is not.
-    let kept = std::fs::read(folder.path().join("data/sandbox.sqlite")).unwrap();
-    assert!(!String::from_utf8_lossy(&kept).contains("chat-secret"));
+    // What was written is kept, and its secrets are not.
+    sandbox.interrupt();
+    assert!(sandbox.wait().success());
+    let kept = kept_below(&folder.path().join("data"));
+    assert!(kept.contains("For Tuesday, Robin."));
+    assert!(!kept.contains("chat-secret") && !kept.contains("run-secret"));
 }
 
 #[test]

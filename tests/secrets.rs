@@ -31,8 +31,9 @@ const CHAT: &str = "ch4t/secret+planted=";
 const CHAT_DOOR: &str = "ch4t/door+planted=";
 const OPENAI: &str = "sk-0penai/planted+key";
 const HOOK: &str = "h00k/secret+planted";
-const PLANTED: [&str; 13] =
-    [API_KEY, LIVEKIT_SECRET, DOOR, AGENT, WRONG, HEADER, PIPECAT, PROXY, QUERY, CHAT, CHAT_DOOR, OPENAI, HOOK];
+const USERINFO: &str = "us3rinfo-planted";
+const PLANTED: [&str; 14] =
+    [USERINFO, API_KEY, LIVEKIT_SECRET, DOOR, AGENT, WRONG, HEADER, PIPECAT, PROXY, QUERY, CHAT, CHAT_DOOR, OPENAI, HOOK];
 
 /// What was printed, and the folder that everything was written to.
 struct Watch {
@@ -405,7 +406,7 @@ fn chats_models_and_webhooks_keep_no_secret() {
     let hook = format!("{echo}/hook?token={query}");
     let arguments = ["sandbox", "--listen", "127.0.0.1:0", "--data", "sandbox", "--project", "project", "--webhook-url", &hook];
     let (mut sandbox, url) = watch.background("sandbox", &arguments);
-    let target = format!("{}?token={query}", agent.replace("chat:", "ws:"));
+    let target = format!("{}?token={query}", agent.replace("chat://", &format!("ws://user:{USERINFO}@")));
     let payload = json!({"agent_id": 1, "scenarios": [1], "websocket_url": target, "websocket_headers": {"X-Auth": HEADER}});
     let file = watch.own("payload.json", &payload.to_string());
     let (code, said) = watch.run(&url, &["scenarios", "run-text", "--from-file", path(&file)]);

@@ -10,12 +10,14 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
+use url::Url;
 
 use crate::call::Limits;
 use crate::caller::suite::Scenario;
 use crate::measure::Measures;
 use crate::record::TranscriptLine;
 use crate::transport::chat::Secret;
+use crate::transport::web_socket::shown;
 
 /// Carries runs out: for each it dials the run's address with a scripted caller and says how it went.
 pub trait Carrier: Send + Sync + 'static {
@@ -86,11 +88,11 @@ pub enum Target {
 }
 
 impl Target {
-    /// The address that is dialled, without its query, which may hold a secret; empty where nobody is dialled.
+    /// The address that is dialled, without what may be secret in it; empty where nobody is dialled.
     #[must_use]
     pub fn shown(&self) -> String {
         match self {
-            Self::Chirp { url, .. } | Self::Chat { url, .. } => url.split('?').next().unwrap_or_default().to_owned(),
+            Self::Chirp { url, .. } | Self::Chat { url, .. } => Url::parse(url).map_or_else(|_| String::new(), |url| shown(&url)),
             Self::ApiChat { .. } => String::new(),
         }
     }

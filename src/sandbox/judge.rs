@@ -8,7 +8,7 @@ use super::carrier::{RunEnd, RunOutcome};
 use super::metrics::{MetricThresholds, evaluate};
 use super::store::StoredRun;
 use crate::caller::suite::Rule;
-use crate::measure::{Measures, measure};
+use crate::measure::{MeasureError, Measures, measure};
 use crate::record::{Role, TranscriptLine};
 
 /// What is said of a run.
@@ -28,6 +28,8 @@ struct Evidence<'a> {
     error_message: Option<String>,
     connection_lost: bool,
     measures: Option<&'a Measures>,
+    /// Why there are no measures of a call that took place.
+    unmeasured: Option<String>,
     transcript: &'a [TranscriptLine],
     expected: Option<&'a str>,
     /// The agent's words are known to the last: it writes.
@@ -42,6 +44,7 @@ pub(super) fn judge(outcome: &RunOutcome, run: &StoredRun, thresholds: &MetricTh
         error_message: outcome.error_message.clone(),
         connection_lost: outcome.connection_lost,
         measures: outcome.measures.as_ref().and_then(|measures| measures.as_deref().ok()),
+        unmeasured: outcome.measures.as_ref().and_then(|measures| measures.as_ref().err().cloned()),
         transcript: &outcome.transcript,
         expected: run.expected_outcome.as_deref(),
         chats: run.chats(),
@@ -60,25 +63,32 @@ pub(super) fn remembered(outcome: &RunOutcome) -> Value {
 }
 
 /// Judges a run anew, from its recording. None for one that has not ended.
-pub(super) fn judge_again(run: &StoredRun, thresholds: &MetricThresholds) -> Option<Judgement> {
-    let end = RunEnd::parse(run.outcome["end"].as_str()?)?;
-    let measures = run.recording.as_deref().and_then(|folder| measure(folder).ok());
+///
+/// # Errors
+/// Why the recording cannot be measured.
+pub(super) fn judge_again(run: &StoredRun, thresholds: &MetricThresholds) -> Result<Option<Judgement>, MeasureError> {
+    let Some(end) = run.outcome["end"].as_str().and_then(RunEnd::parse) else { return Ok(None) };
+    let measures = run.recording.as_deref().map(measure).transpose()?;
     let evidence = Evidence {
         end,
         carried_out: run.outcome["carried_out"] == true,
         error_message: run.outcome["error_message"].as_str().map(str::to_owned),
         connection_lost: run.outcome["connection_lost"] == true,
         measures: measures.as_ref(),
+        unmeasured: None,
         transcript: &run.transcript,
         expected: run.expected_outcome.as_deref(),
         chats: run.chats(),
     };
-    Some(evidence.judge(thresholds))
+    Ok(Some(evidence.judge(thresholds)))
 }
 
 impl Evidence<'_> {
     fn judge(self, thresholds: &MetricThresholds) -> Judgement {
         let (metrics, mut reasons) = evaluate(self.measures, self.end, self.connection_lost, thresholds);
+        if let Some(why) = self.unmeasured.as_ref().filter(|_| thresholds.ask_the_recording()) {
+            reasons.push(format!("the recording cannot be measured: {why}"));
+        }
         let expected_outcome = self.expected_outcome();
         if let Some(judged) = expected_outcome.as_ref().filter(|judged| judged["score"] != 100) {
             reasons.push(format!("expected outcome: {}", judged["explanation"][0].as_str().unwrap_or_default()));

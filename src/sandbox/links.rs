@@ -42,7 +42,12 @@ impl Links {
     }
 
     pub(super) fn recording(&self, run: u64) -> String {
-        format!("{}/{}/{run}.wav?token={}", self.base, Purpose::Recording.segment(), self.token(Purpose::Recording, run))
+        format!("{}{}", self.base, self.recording_path(run))
+    }
+
+    /// For a page of this server, whatever it is called there.
+    pub(super) fn recording_path(&self, run: u64) -> String {
+        format!("/{}/{run}.wav?token={}", Purpose::Recording.segment(), self.token(Purpose::Recording, run))
     }
 
     pub(super) fn listen(&self, run: u64) -> String {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use futures_util::stream;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::links::{Links, Purpose};
 use super::runner::Runner;
@@ -27,14 +28,15 @@ const BEHIND: Duration = Duration::from_millis(500);
 const EVERY: Duration = Duration::from_millis(100);
 /// The length of a WAV's header as the recorder writes it: RIFF, fmt of PCM, data.
 const HEADER: u64 = 44;
+/// Bytes of a recording that are read at a time.
+const PIECE: usize = 64 << 10;
 const PAGE: &str = include_str!("listen.html");
 
 /// What a listener asks for.
 pub(super) async fn answer(runner: &Arc<Runner>, links: &Links, rest: &[&str], token: &str) -> Option<Response> {
-    let run: u64 = rest.first()?.trim_end_matches(".wav").parse().ok()?;
+    let run: u64 = rest.first()?.parse().ok()?;
     let admits = |purpose| links.admits(purpose, run, token);
     match rest {
-        ["recording", ..] => None,
         [_, "page"] if admits(Purpose::Listen) => page(&runner.store.run(run).ok()??),
         [_, "audio.wav"] if admits(Purpose::Listen) => audio(runner, &runner.store.run(run).ok()??),
         [_, "events"] if admits(Purpose::Listen) => events(runner, links, &runner.store.run(run).ok()??),
@@ -42,30 +44,43 @@ pub(super) async fn answer(runner: &Arc<Runner>, links: &Links, rest: &[&str], t
     }
 }
 
-/// The stereo file of a call that is over.
+/// The stereo file of a call that is over, or the part of it that a browser that seeks asks for.
 pub(super) async fn recording(runner: &Runner, run: u64, range: Option<&str>) -> Option<Response> {
     let path = runner.store.run(run).ok()??.recording?.join(STEREO_WAV);
-    let bytes = Bytes::from(tokio::fs::read(path).await.ok()?);
-    let kind = (header::CONTENT_TYPE, "audio/wav".to_owned());
-    let ranges = (header::ACCEPT_RANGES, "bytes".to_owned());
-    // A browser that seeks asks for a part.
-    match range.and_then(|range| parse_range(range, bytes.len())) {
-        Some((from, to)) => {
-            let part = (header::CONTENT_RANGE, format!("bytes {from}-{to}/{}", bytes.len()));
-            Some((StatusCode::PARTIAL_CONTENT, [kind, ranges, part], bytes.slice(from..=to)).into_response())
+    let mut file = tokio::fs::File::open(path).await.ok()?;
+    let length = file.metadata().await.ok()?.len();
+    let part = range.and_then(|range| parse_range(range, length));
+    let (from, to) = part.unwrap_or((0, length.saturating_sub(1)));
+    file.seek(SeekFrom::Start(from)).await.ok()?;
+    let count = if length == 0 { 0 } else { to - from + 1 };
+    let pieces = stream::unfold(file.take(count), |mut file| async {
+        let mut piece = Vec::with_capacity(PIECE);
+        match (&mut file).take(PIECE as u64).read_to_end(&mut piece).await {
+            Ok(0) => None,
+            Ok(_) => Some((Ok(Bytes::from(piece)), file)),
+            Err(error) => Some((Err(error), file)),
         }
-        None => Some(([kind, ranges], bytes).into_response()),
+    });
+    let mut response = Body::from_stream(pieces).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("audio/wav"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(count));
+    if part.is_some() {
+        headers.insert(header::CONTENT_RANGE, HeaderValue::from_str(&format!("bytes {from}-{to}/{length}")).ok()?);
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
+    Some(response)
 }
 
 /// A single `bytes=FROM-TO` (RFC 9110 section 14.1.2), both ends within the file.
-fn parse_range(text: &str, length: usize) -> Option<(usize, usize)> {
+fn parse_range(text: &str, length: u64) -> Option<(u64, u64)> {
     let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
     let last = length.checked_sub(1)?;
     let (from, to) = match (from.trim(), to.trim()) {
         ("", count) => (length.saturating_sub(count.parse().ok()?), last),
         (from, "") => (from.parse().ok()?, last),
-        (from, to) => (from.parse().ok()?, to.parse::<usize>().ok()?.min(last)),
+        (from, to) => (from.parse().ok()?, to.parse::<u64>().ok()?.min(last)),
     };
     (from <= to).then_some((from, to))
 }
@@ -73,8 +88,9 @@ fn parse_range(text: &str, length: usize) -> Option<(usize, usize)> {
 fn page(run: &StoredRun) -> Option<Response> {
     let voice = run.recording.as_ref().is_some_and(|folder| folder.join(CALLER_WAV).exists());
     let escaped = run.scenario_name.replace('&', "&amp;").replace('<', "&lt;");
-    let html = PAGE.replace("RUN_ID", &run.id.to_string()).replace("SCENARIO", &escaped);
-    let html = html.replace("VOICE", if voice { "true" } else { "false" });
+    // The scenario's name comes last: what it holds is replaced by nothing.
+    let html = PAGE.replace("VOICE", if voice { "true" } else { "false" }).replace("RUN_ID", &run.id.to_string());
+    let html = html.replace("SCENARIO", &escaped);
     let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; media-src 'self'";
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -119,7 +135,8 @@ fn audio(runner: &Arc<Runner>, run: &StoredRun) -> Option<Response> {
             let to = if ended { listener.written() } else { position(Utc::now()) };
             let work = tokio::task::spawn_blocking(move || (listener.piece(to), listener));
             let (piece, listener) = work.await.ok()?;
-            Some((Ok(piece), (listener, ended)))
+            let over = ended && listener.at >= to;
+            Some((Ok(piece), (listener, over)))
         }
     });
     Some(streamed("audio/wav", pieces))
@@ -150,7 +167,8 @@ impl Listener {
         if !std::mem::replace(&mut self.header_sent, true) {
             bytes.extend(endless_wav(self.rate));
         }
-        let count = to.saturating_sub(self.at) as usize;
+        // Who has missed much gets it in pieces of a second.
+        let count = (to.saturating_sub(self.at) as usize).min(self.rate.hz() as usize);
         let (caller, agent) = (self.read(CALLER_WAV, count), self.read(AGENT_WAV, count));
         let both: Vec<i16> = caller.into_iter().zip(agent).flat_map(|(left, right)| [left, right]).collect();
         push_s16le(&both, &mut bytes);
@@ -199,7 +217,7 @@ fn endless_wav(rate: Rate) -> Vec<u8> {
 /// The call's events as they are written, as server-sent events; at the end `over`, with the recording's address.
 fn events(runner: &Arc<Runner>, links: &Links, run: &StoredRun) -> Option<Response> {
     let path = run.recording.clone()?.join(EVENTS_JSONL);
-    let (runner, id, recording) = (Arc::clone(runner), run.id, links.recording(run.id));
+    let (runner, id, recording) = (Arc::clone(runner), run.id, links.recording_path(run.id));
     let pieces = stream::unfold((Tail { path, read: 0 }, false), move |(mut tail, over)| {
         let (runner, recording) = (Arc::clone(&runner), recording.clone());
         async move {

@@ -41,6 +41,13 @@ pub(super) const DEFINITIONS: [Definition; 5] = [
     Definition { id: 5, name: "Infrastructure Issues", function_name: "infrastructure_issues", unit: "count" },
 ];
 
+impl MetricThresholds {
+    /// Whether something is asked of what the recording tells.
+    pub(super) fn ask_the_recording(&self) -> bool {
+        Self { max_infrastructure_issues: None, ..*self } != Self::default()
+    }
+}
+
 /// What is wrong with a value, if it misses its threshold.
 fn missed(value: Option<f64>, least: Option<f64>, most: Option<f64>, unit: &str) -> Option<String> {
     let value = value?;

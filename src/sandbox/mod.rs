@@ -155,8 +155,8 @@ impl Sandbox {
         let links = Arc::new(Links::new(&url_of(address)));
         let webhook = webhook.map(|webhook| Webhook::new(webhook, Arc::clone(&links))).transpose();
         let webhook = webhook.map_err(|error| SandboxError::Webhook(error.to_string()))?;
-        let most_calls = limits.most_calls;
-        let parts = Parts { store, project, thresholds, recordings, carrier, webhook, most_calls };
+        let (most_calls, most_recorded) = (limits.most_calls, limits.most_recorded);
+        let parts = Parts { store, project, thresholds, recordings, carrier, webhook, most_calls, most_recorded };
         let runner = Arc::new(Runner::new(parts));
         let api = http::Api { runner: Arc::clone(&runner), chats, links, key, lenient, limits };
         let router = http::router(api);

@@ -1,12 +1,14 @@
 //! Carries the runs of a result out, as many at a time as its start allows.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
+use futures_util::FutureExt;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
@@ -19,7 +21,10 @@ use super::request::{PlannedRun, StartRequest};
 use super::store::{Store, StoredResult, StoredRun};
 use super::webhook::{Occasion, Webhook};
 use crate::cekura::Status;
+use crate::cekura::payload::redacted;
 
+/// Requests with secrets that are kept for a rerun.
+const REQUESTS_KEPT: usize = 100;
 /// How long a carrier may take to end a call that was cancelled.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
 
@@ -34,8 +39,19 @@ pub(super) struct Runner {
     /// Calls at the same time, of all results together.
     calls: Arc<Semaphore>,
     under_way: Mutex<HashMap<u64, UnderWay>>,
-    /// Requests as they came, secrets included: what the store keeps has none.
-    requests: Mutex<HashMap<u64, Value>>,
+    /// The newest requests with secrets, as they came: what the store keeps of them has none.
+    requests: Mutex<BTreeMap<u64, Value>>,
+    /// Bytes below the folder of the recordings, and the most that there may be.
+    recorded: AtomicU64,
+    most_recorded: u64,
+}
+
+/// A start's request.
+pub(super) struct Request {
+    pub(super) endpoint: String,
+    pub(super) body: Value,
+    /// Its secrets are still known, or it had none.
+    pub(super) whole: bool,
 }
 
 struct UnderWay {
@@ -67,29 +83,64 @@ pub(super) struct Parts {
     pub(super) carrier: Arc<dyn Carrier>,
     pub(super) webhook: Option<Webhook>,
     pub(super) most_calls: usize,
+    pub(super) most_recorded: u64,
 }
 
 impl Runner {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { store, project, thresholds, recordings, carrier, webhook, most_calls } = parts;
+        let Parts { store, project, thresholds, recordings, carrier, webhook, most_calls, most_recorded } = parts;
         let calls = Arc::new(Semaphore::new(most_calls.max(1)));
         let (under_way, requests) = Default::default();
-        Self { store, project, thresholds, recordings, carrier, webhook, calls, under_way, requests }
+        let recorded = AtomicU64::new(folder_size(&recordings));
+        Self { store, project, thresholds, recordings, carrier, webhook, calls, under_way, requests, recorded, most_recorded }
     }
 
-    /// Keeps a start and begins its runs; `body` is the request as it came.
-    pub(super) fn start(self: &Arc<Self>, request: StartRequest, body: &Value) -> Result<StoredResult, SandboxError> {
-        let result = self.store.add(&request, &crate::cekura::payload::redacted(body))?;
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).insert(result.id, body.clone());
+    /// Keeps a start and begins its runs; `body` is the request as it came to `endpoint`.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        request: StartRequest,
+        endpoint: &str,
+        body: &Value,
+    ) -> Result<StoredResult, SandboxError> {
+        let kept = redacted(body);
+        let result = self.store.add(&request, &json!({"endpoint": endpoint, "body": kept, "whole": kept == *body}))?;
+        if kept != *body {
+            let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            requests.insert(result.id, body.clone());
+            if requests.len() > REQUESTS_KEPT {
+                requests.pop_first();
+            }
+        }
         self.begin(&result, request.runs);
         Ok(result)
     }
 
-    /// A result's request as it came; without its secrets after a restart.
-    pub(super) fn request(&self, result: u64) -> Result<Option<(String, Value)>, SandboxError> {
-        let kept = self.store.request(result)?;
+    /// A result's request.
+    pub(super) fn request(&self, result: u64) -> Result<Option<Request>, SandboxError> {
+        let Some(mut kept) = self.store.request(result)? else { return Ok(None) };
         let whole = self.requests.lock().unwrap_or_else(PoisonError::into_inner).get(&result).cloned();
-        Ok(kept.map(|(mode, body)| (mode, whole.unwrap_or(body))))
+        let endpoint = kept["endpoint"].as_str().unwrap_or_default().to_owned();
+        Ok(Some(match whole {
+            Some(body) => Request { endpoint, body, whole: true },
+            None => Request { endpoint, whole: kept["whole"] == true, body: kept["body"].take() },
+        }))
+    }
+
+    /// That the recordings have no room left, in words. Whoever has made room is believed after a look.
+    pub(super) async fn full(&self) -> Option<String> {
+        if self.recorded.load(Ordering::Relaxed) >= self.most_recorded {
+            let folder = self.recordings.clone();
+            let size = tokio::task::spawn_blocking(move || folder_size(&folder)).await.unwrap_or(u64::MAX);
+            self.recorded.store(size, Ordering::Relaxed);
+        }
+        let (recorded, most) = (self.recorded.load(Ordering::Relaxed), self.most_recorded);
+        (recorded >= most)
+            .then(|| format!("The recordings have {recorded} bytes, {most} are allowed: remove some from the sandbox's folder."))
+    }
+
+    /// So many bytes came to the recordings.
+    pub(super) fn note_recorded(&self, bytes: u64) {
+        self.recorded.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn begin(self: &Arc<Self>, result: &StoredResult, plans: Vec<PlannedRun>) {
@@ -148,11 +199,24 @@ impl Runner {
             place = place => place,
             () = cancel.cancelled() => None,
         };
-        let outcome = match place {
+        let outcome = match &place {
             None => RunOutcome::cancelled(),
             Some(_) if cancel.is_cancelled() => RunOutcome::cancelled(),
-            Some(_) => self.call(&run, plan, cancel).await,
+            Some(_) => match self.full().await {
+                Some(full) => RunOutcome::failed(full),
+                // A defect in one run ends neither its result nor the sandbox.
+                None => AssertUnwindSafe(self.call(&run, plan, cancel))
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|_| RunOutcome::failed("the sandbox failed in this run: its log tells more")),
+            },
         };
+        // The next call may begin; the webhook of this result takes its time.
+        drop(place);
+        if let Some(folder) = outcome.recording.clone() {
+            let size = tokio::task::spawn_blocking(move || folder_size(&folder)).await.unwrap_or_default();
+            self.note_recorded(size);
+        }
         let judgement = judge(&outcome, &run, &self.thresholds);
         self.note(run.id, self.store.end(run.id, &outcome, &judgement));
         self.under_way().remove(&run.id);
@@ -222,4 +286,15 @@ impl Runner {
     fn under_way(&self) -> MutexGuard<'_, HashMap<u64, UnderWay>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes of all files below a folder.
+fn folder_size(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => folder_size(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
 }

@@ -47,9 +47,10 @@ pub fn http(method: &str, url: &str, path: &str, key: Option<&str>, body: Option
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
     );
-    write!(stream, "{head}{key}\r\n{body}").unwrap();
+    // A body that is too long may be refused before it is whole: the answer counts.
+    drop(write!(stream, "{head}{key}\r\n{body}"));
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    drop(stream.read_to_string(&mut answer));
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer with a head");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(body).unwrap_or(Value::Null))

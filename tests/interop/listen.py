@@ -84,8 +84,10 @@ async def main(url: str) -> None:
                 while not (port_file.exists() and port_file.read_text().count("\n")):
                     await asyncio.sleep(0.05)
                 port = port_file.read_text().split()[0]
-                pages = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json"))
-                page = next(entry for entry in pages if entry["type"] == "page")
+                page = None
+                while page is None:
+                    pages = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json"))
+                    page = next((entry for entry in pages if entry["type"] == "page"), None)
                 print(json.dumps(await listen(page["webSocketDebuggerUrl"], url)), flush=True)
         finally:
             process.terminate()

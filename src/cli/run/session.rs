@@ -179,19 +179,33 @@ async fn follow_to_end(
         result = follow(client, id, plan.every, plan.longest, tell) => result,
         () = interruption.wait() => {
             progress.line(&format!("interrupted: ending the calls of result {id}"));
-            client.end_calls(id).await.map_err(Failure::infrastructure)?;
-            follow(client, id, plan.every, Duration::from_secs(60), |_| {}).await
+            tokio::select! {
+                ended = end_and_follow(client, id, plan.every) => ended?,
+                () = interruption.wait() => return Err(goes_on(id, "interrupted again")),
+            }
         }
     };
     match result {
         Ok(state) => Ok(state),
         Err(FollowError::Deadline { last: Some(last), .. }) => {
             progress.line(&format!("time is up: ending the calls of result {id}"));
-            client.end_calls(id).await.map_err(Failure::infrastructure)?;
+            client.end_calls(id).await.map_err(|error| goes_on(id, error))?;
             Ok(*last)
         }
-        Err(error) => Err(Failure::infrastructure(error).hint(format!("the result goes on: ask the API for result {id}"))),
+        Err(error) => Err(goes_on(id, error)),
     }
+}
+
+/// Ends a result's calls and follows it to its end, for a minute.
+async fn end_and_follow(client: &Client, id: u64, every: Duration) -> Result<Result<ResultState, FollowError>, Failure> {
+    client.end_calls(id).await.map_err(|error| goes_on(id, error))?;
+    Ok(follow(client, id, every, Duration::from_secs(60), |_| {}).await)
+}
+
+/// The command ends, and the calls may not have: they cost.
+fn goes_on(id: u64, problem: impl std::fmt::Display) -> Failure {
+    let hint = format!("the result may go on, which costs: `trunkline results end-calls {id}` ends its calls");
+    Failure::infrastructure(problem).hint(hint)
 }
 
 /// The report of runs that were started and not waited for.

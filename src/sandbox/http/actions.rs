@@ -1,5 +1,7 @@
 //! What is done: starts, ends, scoring, chats, test sets, observed calls.
 
+use std::path::PathBuf;
+
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -8,9 +10,11 @@ use super::super::chat::read_post;
 use super::super::judge::judge_again;
 use super::super::metrics::DEFINITIONS;
 use super::super::request::{Invalid, Support, read_spec, read_start, support};
+use super::super::runner::Request;
 use super::body::Fields;
 use super::lists::id_of;
 use super::{Answer, Api, Refusal, ok};
+use crate::caller::suite::LARGEST_FILE;
 use crate::cekura::payload::Mode;
 
 /// The API's other starts, and what they would need.
@@ -30,25 +34,28 @@ pub(super) fn suite_schema() -> Value {
 
 impl Api {
     /// `run_scenarios_*`.
-    pub(super) fn start(&self, endpoint: &str, body: Value) -> Answer {
+    pub(super) async fn start(&self, endpoint: &str, body: Value) -> Answer {
         let Some(mode) = Mode::ALL.into_iter().find(|mode| mode.endpoint() == endpoint) else {
             let known = ELSEWHERE.iter().find(|(name, _)| *name == endpoint).ok_or_else(Refusal::not_found)?;
             return Err(never(endpoint, known.1));
         };
         let request = read_start(mode, &body, &self.runner.project, self.lenient)?;
         carried_out(mode)?;
-        self.check_room()?;
-        let result = self.runner.start(request, &body)?;
+        self.check_room().await?;
+        let result = self.runner.start(request, endpoint, &body)?;
         // The first three answer 201, the others 200, as the API reference has it.
         let created = matches!(mode, Mode::Voice | Mode::Text | Mode::Websocket);
         Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, answers::started(&result)))
     }
 
     /// `run_scenarios_json`, and its dry run.
-    pub(super) fn start_spec(&self, posted: &Fields, dry_run: bool) -> Answer {
+    pub(super) async fn start_spec(&self, posted: &Fields, dry_run: bool) -> Answer {
         let mut body = posted.fields.clone();
         if let (Some(file), Value::Object(fields)) = (&posted.file, &mut body) {
-            let text = String::from_utf8_lossy(&file.bytes).into_owned();
+            if file.bytes.len() as u64 > LARGEST_FILE {
+                return Err(Invalid::field("file", format!("A suite has at most {LARGEST_FILE} bytes.")).into());
+            }
+            let text = std::str::from_utf8(&file.bytes).map_err(|error| Invalid::field("file", format!("not UTF-8: {error}")))?;
             fields.insert("spec".to_owned(), text.into());
         }
         let request = read_spec(&body, &self.runner.project)?;
@@ -58,19 +65,15 @@ impl Api {
         let mode = request.mode;
         let start = request.start(&self.runner.project, &self.runner.store)?;
         carried_out(mode)?;
-        self.check_room()?;
-        let result = self.runner.start(start, &body)?;
+        self.check_room().await?;
+        let result = self.runner.start(start, Mode::Spec.endpoint(), &body)?;
         Ok((StatusCode::OK, answers::started(&result)))
     }
 
-    /// No run is started that could not be recorded for want of room.
-    fn check_room(&self) -> Result<(), Refusal> {
-        let (recorded, most) = (folder_size(&self.runner.recordings), self.limits.most_recorded);
-        if recorded < most {
-            return Ok(());
-        }
-        let detail = format!("The recordings have {recorded} bytes, {most} are allowed: remove some from the sandbox's folder.");
-        Err(Refusal::detail(StatusCode::INSUFFICIENT_STORAGE, detail))
+    /// Nothing is begun that could not be recorded for want of room.
+    async fn check_room(&self) -> Result<(), Refusal> {
+        let Some(full) = self.runner.full().await else { return Ok(()) };
+        Err(Refusal::detail(StatusCode::INSUFFICIENT_STORAGE, full))
     }
 
     pub(super) fn end_calls(&self, id: &str) -> Answer {
@@ -86,17 +89,20 @@ impl Api {
     }
 
     /// Executes every run of a result again, as a new result.
-    pub(super) fn rerun(&self, id: &str) -> Answer {
-        let (mode, body) = self.runner.request(id_of(id)?)?.ok_or_else(Refusal::not_found)?;
-        let project = &self.runner.project;
-        let request = if body.get("spec").is_some() {
-            read_spec(&body, project)?.start(project, &self.runner.store)?
-        } else {
-            let mode: Mode = mode.parse().map_err(|_| Refusal::not_found())?;
-            read_start(mode, &body, project, self.lenient)?
+    pub(super) async fn rerun(&self, id: &str) -> Answer {
+        let kept = self.runner.request(id_of(id)?)?.ok_or_else(Refusal::not_found)?;
+        let (project, Request { endpoint, body, whole }) = (&self.runner.project, kept);
+        if !whole {
+            let detail = "The request had secrets, which were not kept across the restart: start it anew.";
+            return Err(Refusal::detail(StatusCode::BAD_REQUEST, detail));
+        }
+        let mode = Mode::ALL.into_iter().find(|mode| mode.endpoint() == endpoint).ok_or_else(Refusal::not_found)?;
+        let request = match mode {
+            Mode::Spec => read_spec(&body, project)?.start(project, &self.runner.store)?,
+            mode => read_start(mode, &body, project, self.lenient)?,
         };
-        self.check_room()?;
-        let result = self.runner.start(request, &body)?;
+        self.check_room().await?;
+        let result = self.runner.start(request, &endpoint, &body)?;
         ok(answers::started(&result))
     }
 
@@ -114,8 +120,11 @@ impl Api {
         for run in result.runs.into_iter().filter(|run| run_ids.contains(&run.id)) {
             let (id, thresholds) = (run.id, self.runner.thresholds);
             let work = tokio::task::spawn_blocking(move || judge_again(&run, &thresholds));
-            if let Ok(Some(judgement)) = work.await {
-                self.runner.store.judge_again(id, &judgement)?;
+            match work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+                Ok(Some(judgement)) => self.runner.store.judge_again(id, &judgement)?,
+                Ok(None) => {}
+                // The judgement that there is stays.
+                Err(error) => return Err(Invalid::field("run_ids", format!("Run {id} cannot be scored anew: {error}")).into()),
             }
         }
         let result = self.runner.store.result(id_of(id)?)?.ok_or_else(Refusal::not_found)?;
@@ -124,7 +133,7 @@ impl Api {
 
     pub(super) fn listen_url(&self, id: &str) -> Answer {
         let run = self.known_run(id)?;
-        if !self.runner.goes_on(run.id) || run.recording.is_none() {
+        if run.status.is_terminal() || !self.runner.goes_on(run.id) || run.recording.is_none() {
             return Err(Refusal::detail(StatusCode::BAD_REQUEST, "The run has no call that goes on."));
         }
         ok(json!({"listen_url": self.links.listen(run.id)}))
@@ -193,16 +202,18 @@ impl Api {
     }
 
     /// `observe/`: the call is kept, and judged by nobody.
-    pub(super) fn observe(&self, posted: Fields) -> Answer {
+    pub(super) async fn observe(&self, posted: Fields) -> Answer {
         let Value::Object(mut fields) = posted.fields else {
             return Err(Invalid(json!({"non_field_errors": ["Invalid data. Expected a dictionary."]})).into());
         };
         let call_id = match fields.remove("call_id") {
             Some(Value::String(text)) if !text.is_empty() && text.chars().count() <= LONGEST_CALL_ID => text,
+            Some(Value::Number(number)) => number.to_string(),
             Some(Value::String(text)) if text.is_empty() => {
                 return Err(Invalid::field("call_id", "This field may not be blank.").into());
             }
             None | Some(Value::Null) => return Err(Invalid::field("call_id", "This field is required.").into()),
+            Some(other) if !other.is_string() => return Err(Invalid::field("call_id", "Not a valid string.").into()),
             Some(_) => {
                 let problem = format!("Ensure this field has no more than {LONGEST_CALL_ID} characters.");
                 return Err(Invalid::field("call_id", problem).into());
@@ -215,7 +226,7 @@ impl Api {
             parse_json_text(&mut fields, name)?;
         }
         let recording = match posted.file {
-            Some(file) if file.part == "voice_recording" => Some(self.keep_recording(&call_id, &file.bytes)?),
+            Some(file) if file.part == "voice_recording" => Some(self.keep_recording(&call_id, file.bytes).await?),
             Some(file) => return Err(Invalid::field(&file.part, "The recording belongs into voice_recording.").into()),
             None => None,
         };
@@ -223,17 +234,29 @@ impl Api {
         Ok((StatusCode::CREATED, answers::call_log(&log)))
     }
 
-    fn keep_recording(&self, call_id: &str, bytes: &[u8]) -> Result<std::path::PathBuf, Refusal> {
+    /// Keeps a recording whole or not at all.
+    async fn keep_recording(&self, call_id: &str, bytes: axum::body::Bytes) -> Result<PathBuf, Refusal> {
         use sha2::{Digest, Sha256};
+        self.check_room().await?;
         // A call id is the sender's, and no file name.
         let name: String = Sha256::digest(call_id).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let folder = self.runner.recordings.join("observed");
         let path = folder.join(name);
-        let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, bytes));
+        let (place, count) = (path.clone(), bytes.len() as u64);
+        let work = tokio::task::spawn_blocking(move || {
+            let beside = place.with_extension("partial");
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(&beside, &bytes).and_then(|()| std::fs::rename(&beside, &place)).inspect_err(|_| {
+                // Best effort: the error that counts is the one that is reported.
+                drop(std::fs::remove_file(&beside));
+            })
+        });
+        let kept = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         kept.map_err(|error| {
             tracing::error!("{}: {error}", path.display());
             Refusal::detail(StatusCode::INSUFFICIENT_STORAGE, "the recording cannot be kept")
         })?;
+        self.runner.note_recorded(count);
         Ok(path)
     }
 }
@@ -273,16 +296,4 @@ fn ids_of(body: &Value, field: &str) -> Result<Vec<u64>, Refusal> {
         Some(_) => Err(Invalid::field(field, "This list may not be empty.").into()),
         None => Err(Invalid::field(field, "A valid integer is required.").into()),
     }
-}
-
-/// Bytes of all files below a folder.
-fn folder_size(folder: &std::path::Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => folder_size(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }

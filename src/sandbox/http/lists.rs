@@ -16,7 +16,11 @@ const LONGEST_PAGE: usize = 100;
 
 impl Api {
     pub(super) fn results(&self, path: &str, query: &Query) -> Answer {
-        let filter = ResultFilter { agent_id: number(query, "agent_id")?, search: query.get("search").cloned() };
+        let filter = ResultFilter {
+            agent_id: number(query, "agent_id")?,
+            search: query.get("search").cloned(),
+            scenario_ids: numbers(query, &["scenarios"])?,
+        };
         let (page, size) = page_of(query)?;
         let slice = self.runner.store.results(&filter, (page - 1) * size, size)?;
         let rows = slice.rows.iter().map(answers::row).collect();
@@ -29,17 +33,23 @@ impl Api {
     }
 
     pub(super) fn runs(&self, path: &str, query: &Query) -> Answer {
-        let texts = |keys: [&str; 2]| -> Vec<String> {
-            let found = keys.into_iter().filter_map(|key| query.get(key));
-            found.flat_map(|text| text.split(',')).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+        let success = match query.get("success").map(|text| text.to_ascii_lowercase()) {
+            None => None,
+            Some(text) if text == "true" || text == "1" => Some(true),
+            Some(text) if text == "false" || text == "0" => Some(false),
+            Some(_) => return Err(Refusal(StatusCode::BAD_REQUEST, Some(json!({"success": ["Must be a valid boolean."]})))),
         };
         let filter = RunFilter {
             result_id: number(query, "result_id")?,
             agent_id: number(query, "agent_id")?,
-            statuses: texts(["status", "status__in"]),
-            scenario_ids: texts(["scenario__id", "scenario__id__in"]).iter().filter_map(|id| id.parse().ok()).collect(),
+            statuses: texts(query, &["status", "status__in"]),
+            scenario_ids: numbers(query, &["scenario__id", "scenario__id__in"])?,
             ids: Vec::new(),
-            success: query.get("success").and_then(|text| text.to_ascii_lowercase().parse().ok()),
+            success,
+            call_ids: texts(query, &["call_id", "provider_call_id"]),
+            created_from: query.get("created_at_from").cloned(),
+            created_to: query.get("created_at_to").cloned(),
+            search: query.get("search").cloned(),
         };
         if filter.result_id.is_none() && filter.agent_id.is_none() && !query.contains_key("project_id") {
             let detail = "One of result_id, agent_id or project_id is required.";
@@ -139,6 +149,18 @@ fn number(query: &Query, key: &str) -> Result<Option<u64>, Refusal> {
     let Some(text) = query.get(key) else { return Ok(None) };
     let number = text.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
     number.map(Some).ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, Some(json!({key: ["Enter a number."]}))))
+}
+
+/// The comma-separated texts of these keys.
+fn texts(query: &Query, keys: &[&str]) -> Vec<String> {
+    let found = keys.iter().filter_map(|key| query.get(*key));
+    found.flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+}
+
+/// The comma-separated numbers of these keys.
+fn numbers(query: &Query, keys: &[&str]) -> Result<Vec<u64>, Refusal> {
+    let parsed = texts(query, keys).iter().map(|text| text.parse().ok()).collect::<Option<Vec<u64>>>();
+    parsed.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, Some(json!({keys[0]: ["Enter a number."]}))))
 }
 
 fn page_of(query: &Query) -> Result<(usize, usize), Refusal> {

@@ -184,6 +184,9 @@ impl Api {
         let query = query_of(&request);
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
+        if method != Method::GET && is_foreign(&parts.headers) {
+            return Err(Refusal::detail(StatusCode::FORBIDDEN, "A page of another origin may not do this."));
+        }
         let posted = Posted { headers: &parts.headers, body, limits: self.limits };
         match segments {
             // The schema is public.
@@ -196,7 +199,7 @@ impl Api {
             }
             ["observability", "v1", "observe"] => {
                 self.check(&parts.headers, &method, &Method::POST)?;
-                self.observe(posted.form_or_json().await?)
+                self.observe(posted.form_or_json().await?).await
             }
             ["test_framework", version, family, rest @ ..] => {
                 let known = FAMILIES.iter().find(|(v, name, _)| v == version && name == family);
@@ -218,10 +221,10 @@ impl Api {
         match rest {
             ["run_scenarios_json"] => {
                 let dry_run = query.get("dry_run").is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1");
-                self.start_spec(&posted.form_or_json().await?, dry_run)
+                self.start_spec(&posted.form_or_json().await?, dry_run).await
             }
-            ["validate_scenarios_json"] => self.start_spec(&posted.form_or_json().await?, true),
-            [name] if name.starts_with("run_scenarios") => self.start(name, posted.form_or_json().await?.fields),
+            ["validate_scenarios_json"] => self.start_spec(&posted.form_or_json().await?, true).await,
+            [name] if name.starts_with("run_scenarios") => self.start(name, posted.form_or_json().await?.fields).await,
             _ => self.of_project(Family::Scenarios, path, rest, query),
         }
     }
@@ -231,7 +234,7 @@ impl Api {
             [] => self.results(path, query),
             [id] => self.result(id),
             [id, "end_calls"] => self.end_calls(id),
-            [id, "rerun"] => self.rerun(id),
+            [id, "rerun"] => self.rerun(id).await,
             [id, "evaluate_metrics"] => self.rescore(id, &posted.json().await?).await,
             _ => Err(Refusal::not_found()),
         }
@@ -265,6 +268,14 @@ impl Api {
             Some(_) => Err(Refusal::detail(StatusCode::UNAUTHORIZED, "Invalid API key.")),
         }
     }
+}
+
+/// A browser sends this for a page that is not the sandbox's own.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(origin) = text(header::ORIGIN) else { return false };
+    let own = text(header::HOST);
+    origin.split_once("://").map(|(_, host)| host) != own
 }
 
 /// Whether a path does something: it wants a POST.

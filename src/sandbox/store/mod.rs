@@ -35,6 +35,8 @@ const BUSY: Duration = Duration::from_millis(500);
 pub(super) struct ResultFilter {
     pub(super) agent_id: Option<u64>,
     pub(super) search: Option<String>,
+    /// Those with a run of one of these.
+    pub(super) scenario_ids: Vec<u64>,
 }
 
 /// Which runs a list shows.
@@ -46,6 +48,12 @@ pub(super) struct RunFilter {
     pub(super) scenario_ids: Vec<u64>,
     pub(super) ids: Vec<u64>,
     pub(super) success: Option<bool>,
+    pub(super) call_ids: Vec<String>,
+    /// Times as the API writes them: they sort as texts.
+    pub(super) created_from: Option<String>,
+    pub(super) created_to: Option<String>,
+    /// Part of the scenario's name.
+    pub(super) search: Option<String>,
 }
 
 /// A part of a list, and how long the list is.
@@ -86,7 +94,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Keeps a new result and its runs, all pending, in the order of the request. `body` is the request without its secrets.
+    /// Keeps a new result and its runs, all pending, in the order of the request. `body` is
+    /// what is kept of the request: it has no secrets.
     pub(super) fn add(&self, request: &StartRequest, body: &Value) -> Stored<StoredResult> {
         let id = self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -129,12 +138,12 @@ impl Store {
         self.next_spec_scenario.fetch_add(count as u64, Ordering::Relaxed)
     }
 
-    /// The mode and the body of a result's start, without its secrets.
-    pub(super) fn request(&self, id: u64) -> Stored<Option<(String, Value)>> {
+    /// What [`Self::add`] was given of a result's request.
+    pub(super) fn request(&self, id: u64) -> Stored<Option<Value>> {
         self.with(|connection| {
-            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, String>(1)?));
-            let found = connection.query_row("SELECT mode, request FROM results WHERE id = ?1", [id as i64], read).optional()?;
-            Ok(found.map(|(mode, body)| (mode, serde_json::from_str(&body).unwrap_or_default())))
+            let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+            let found = connection.query_row("SELECT request FROM results WHERE id = ?1", [id as i64], read).optional()?;
+            Ok(found.map(|body| serde_json::from_str(&body).unwrap_or_default()))
         })
     }
 
@@ -150,18 +159,17 @@ impl Store {
 
     /// Results, newest first, with their runs.
     pub(super) fn results(&self, filter: &ResultFilter, skip: usize, take: usize) -> Stored<Slice<StoredResult>> {
-        const WHERE: &str = "(?1 IS NULL OR agent_id = ?1) AND (?2 IS NULL OR instr(lower(name), lower(?2)) > 0)";
+        const WHERE: &str = "(?1 IS NULL OR agent_id = ?1) AND (?2 IS NULL OR instr(lower(name), lower(?2)) > 0)
+          AND (?3 IS NULL OR id IN (SELECT result_id FROM runs WHERE scenario_id IN (SELECT value FROM json_each(?3))))";
         let agent_id = filter.agent_id.map(|id| id as i64);
+        let scenarios = list(&filter.scenario_ids);
         self.with(|connection| {
-            let count: i64 = connection.query_row(
-                &format!("SELECT count(*) FROM results WHERE {WHERE}"),
-                params![agent_id, filter.search],
-                |row| row.get(0),
-            )?;
-            let sql = format!("SELECT {RESULT_COLUMNS} FROM results WHERE {WHERE} ORDER BY id DESC LIMIT ?3 OFFSET ?4");
+            let sql = format!("SELECT count(*) FROM results WHERE {WHERE}");
+            let count: i64 = connection.query_row(&sql, params![agent_id, filter.search, scenarios], |row| row.get(0))?;
+            let sql = format!("SELECT {RESULT_COLUMNS} FROM results WHERE {WHERE} ORDER BY id DESC LIMIT ?4 OFFSET ?5");
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map(params![agent_id, filter.search, take as i64, skip as i64], read_result)?;
-            let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let values = params![agent_id, filter.search, scenarios, take as i64, skip as i64];
+            let mut rows = statement.query_map(values, read_result)?.collect::<Result<Vec<_>, _>>()?;
             for row in &mut rows {
                 row.runs = runs_of(connection, row.id)?;
             }
@@ -177,27 +185,28 @@ impl Store {
 
     /// Runs, newest first.
     pub(super) fn runs(&self, filter: &RunFilter, skip: usize, take: usize) -> Stored<Slice<StoredRun>> {
-        // A list is handed over as JSON: null stands for "any".
         const WHERE: &str = "(?1 IS NULL OR result_id = ?1) AND (?2 IS NULL OR agent_id = ?2) AND (?3 IS NULL OR success = ?3)
           AND (?4 IS NULL OR status IN (SELECT value FROM json_each(?4)))
           AND (?5 IS NULL OR scenario_id IN (SELECT value FROM json_each(?5)))
-          AND (?6 IS NULL OR runs.id IN (SELECT value FROM json_each(?6)))";
-        let list = |empty: bool, items: Value| (!empty).then(|| items.to_string());
-        let statuses = list(filter.statuses.is_empty(), json!(filter.statuses));
-        let scenarios = list(filter.scenario_ids.is_empty(), json!(filter.scenario_ids));
-        let ids = list(filter.ids.is_empty(), json!(filter.ids));
+          AND (?6 IS NULL OR runs.id IN (SELECT value FROM json_each(?6)))
+          AND (?7 IS NULL OR provider_call_id IN (SELECT value FROM json_each(?7)))
+          AND (?8 IS NULL OR runs.created_at >= ?8) AND (?9 IS NULL OR runs.created_at <= ?9)
+          AND (?10 IS NULL OR instr(lower(scenario_name), lower(?10)) > 0)";
+        let (statuses, scenarios) = (list(&filter.statuses), list(&filter.scenario_ids));
+        let (ids, call_ids) = (list(&filter.ids), list(&filter.call_ids));
         let (result_id, agent_id) = (filter.result_id.map(|id| id as i64), filter.agent_id.map(|id| id as i64));
+        let (from, to, search) = (&filter.created_from, &filter.created_to, &filter.search);
         self.with(|connection| {
-            let count: i64 = connection.query_row(
-                &format!("SELECT count(*) FROM runs JOIN results ON results.id = result_id WHERE {WHERE}"),
-                params![result_id, agent_id, filter.success, statuses, scenarios, ids],
-                |row| row.get(0),
-            )?;
+            let sql = format!("SELECT count(*) FROM runs JOIN results ON results.id = result_id WHERE {WHERE}");
+            let values = params![result_id, agent_id, filter.success, statuses, scenarios, ids, call_ids, from, to, search];
+            let count: i64 = connection.query_row(&sql, values, |row| row.get(0))?;
             let sql = format!(
-                "SELECT {RUN_COLUMNS} FROM runs JOIN results ON results.id = result_id WHERE {WHERE} ORDER BY runs.id DESC LIMIT ?7 OFFSET ?8"
+                "SELECT {RUN_COLUMNS} FROM runs JOIN results ON results.id = result_id WHERE {WHERE} ORDER BY runs.id DESC LIMIT ?11 OFFSET ?12"
             );
             let mut statement = connection.prepare_cached(&sql)?;
-            let values = params![result_id, agent_id, filter.success, statuses, scenarios, ids, take as i64, skip as i64];
+            let (take, skip) = (take as i64, skip as i64);
+            let values =
+                params![result_id, agent_id, filter.success, statuses, scenarios, ids, call_ids, from, to, search, take, skip];
             let rows = statement.query_map(values, read_run)?.collect::<Result<Vec<_>, _>>()?;
             Ok(Slice { count: count as usize, rows })
         })
@@ -294,6 +303,11 @@ impl Store {
         // A panic elsewhere leaves no half-written state: SQLite rolls an open transaction back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A list as SQL gets it: JSON, or null for "any".
+fn list<T: serde::Serialize>(items: &[T]) -> Option<String> {
+    (!items.is_empty()).then(|| json!(items).to_string())
 }
 
 /// Sets the connection up, makes the tables where there are none, and tells the layout's version.

@@ -28,7 +28,9 @@ pub async fn dial(url: &Url, options: &DialOptions) -> Result<ChirpLeg, DialErro
         headers.push(web_socket::header(url, "authorization", &credentials.header(), true)?);
     }
     for (name, value) in &options.headers {
-        headers.push(web_socket::header(url, name, value, false)?);
+        // The ids are no secret; what else is told may be one.
+        let own = name.to_ascii_uppercase().starts_with("X-VOCERA-");
+        headers.push(web_socket::header(url, name, value, !own)?);
     }
     let config = web_socket::web_socket_config(options.limits.max_message);
     let socket = web_socket::connect(url, "CHIRP", &headers, config).await?;

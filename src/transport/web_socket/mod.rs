@@ -40,15 +40,12 @@ pub const SCENARIO_ID_HEADER: &str = "X-VOCERA-SCENARIO-ID";
 pub(super) const ID_HEADERS: [[&str; 2]; 3] =
     [[RUN_ID_HEADER, "X-Run-Id"], [RESULT_ID_HEADER, "X-Result-Id"], [SCENARIO_ID_HEADER, "X-Scenario-Id"]];
 
-/// An address as it is shown: what stands in its query may be a secret.
+/// An address as it is shown: its user, its password and what stands in its query may be secret.
 pub(crate) fn shown(url: &Url) -> String {
-    match url.query() {
-        None => url.to_string(),
-        Some(_) => {
-            let mut bare = url.clone();
-            bare.set_query(None);
-            bare.set_fragment(None);
-            format!("{bare}?…")
-        }
-    }
+    let mut bare = url.clone();
+    // An address that can have no user has none to be taken out.
+    let _ = (bare.set_username(""), bare.set_password(None));
+    bare.set_query(None);
+    bare.set_fragment(None);
+    if url.query().is_some() { format!("{bare}?…") } else { bare.to_string() }
 }
