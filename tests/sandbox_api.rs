@@ -401,3 +401,96 @@ fn bad_bodies_are_the_apis_400_and_end_nothing() {
     sandbox.interrupt();
     assert!(sandbox.wait().success(), "it has gone on");
 }
+
+#[test]
+fn a_recording_beside_the_suite_and_a_personality_are_played_wherever_the_sandbox_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let suites = folder.path().join("suites");
+    std::fs::create_dir_all(suites.join("audio")).unwrap();
+    // One second of 440 Hz.
+    let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut clip = hound::WavWriter::create(suites.join("audio/tone.wav"), spec).unwrap();
+    for at in 0..16_000 {
+        clip.write_sample(((f64::from(at) * 440.0 * std::f64::consts::TAU / 16_000.0).sin() * 8000.0) as i16).unwrap();
+    }
+    clip.finalize().unwrap();
+    let suite = suite(&suites, &["", "<audio id=\"tone\"/> <endcall/>"]);
+    let personalities = folder.path().join("personalities.toml");
+    std::fs::write(&personalities, "[[personalities]]\nid = 3\nname = \"Slow\"\npause_ms = 1500\n").unwrap();
+    let arguments = ["--suite", path(&suite), "--personalities", path(&personalities)];
+    let (_sandbox, url) = sandbox_with(folder.path(), &arguments, |command| {
+        command.current_dir("/");
+    });
+    let agent = agent.replace("chirp:", "ws:");
+    let body = json!({"agent_id": 1, "scenarios": [1], "personality_id": 4, "websocket_url": agent});
+    let (status, error) = start(&url, &body);
+    assert!(status == 400 && error[0].as_str().unwrap().starts_with("Invalid personalities provided"), "{error}");
+    let pause_before_answer = |personality: Value| {
+        let body = json!({"agent_id": 1, "scenarios": [1], "personality_id": personality, "websocket_url": agent});
+        let run = first_run(&finished(&url, &start(&url, &body).1["id"]));
+        assert_eq!((&run["status"], &run["success"]), (&"completed".into(), &true.into()), "{run}");
+        let (_, bytes) = fetch(run["voice_recording_url"].as_str().unwrap(), None);
+        let samples: Vec<i16> = hound::WavReader::new(&bytes[..]).unwrap().into_samples().map(Result::unwrap).collect();
+        let loud = |channel: usize, part: &[i16]| part.iter().skip(channel).step_by(2).any(|sample| sample.unsigned_abs() > 2000);
+        // In pieces of 20 ms: where the agent was heard last before the caller's tone.
+        let pieces: Vec<&[i16]> = samples.chunks(640).collect();
+        let tone = pieces.iter().position(|piece| loud(0, piece)).expect("the tone is heard");
+        let agent_end = pieces[..tone].iter().rposition(|piece| loud(1, piece)).expect("the agent is heard before");
+        let long = pieces[tone..].iter().filter(|piece| loud(0, piece)).count();
+        assert!((49..=51).contains(&long), "one second of the tone, not {long} pieces");
+        (tone - agent_end) as f64 * 0.02
+    };
+    let (usual, slow) = (pause_before_answer(Value::Null), pause_before_answer(3.into()));
+    assert!((slow - usual - 1.5).abs() < 0.5, "{usual} s, and {slow} s from a slow caller");
+}
+
+#[test]
+fn a_page_of_another_origin_starts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_sandbox, url) = sandbox(folder.path(), &[], None);
+    let host = url.strip_prefix("http://").unwrap();
+    for (origin, status) in [("http://evil.example".to_owned(), "403"), (url.clone(), "400")] {
+        let mut stream = std::net::TcpStream::connect(host).unwrap();
+        let head =
+            "POST /test_framework/v1/scenarios/run_scenarios_chirp/ HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded";
+        write!(stream, "{head}\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: close\r\nContent-Length: 11\r\n\r\nscenarios=1")
+            .unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{origin}: {answer}");
+    }
+}
+
+#[test]
+fn lists_are_filtered_and_a_run_without_its_recording_keeps_its_judgement() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, agent) = built_in_agent("scripted");
+    let (_sandbox, url) = sandbox(folder.path(), &[], None);
+    let body = json!({"agent_id": 1, "scenarios": [1], "websocket_url": agent.replace("chirp:", "ws:")});
+    let ids: Vec<Value> = (0..2).map(|_| start(&url, &body).1["id"].clone()).collect();
+    let runs: Vec<Value> = ids.iter().map(|id| first_run(&finished(&url, id))).collect();
+    let count = |query: &str| {
+        let (status, list) = get(&url, query);
+        (status, list["count"].as_u64())
+    };
+    let call = runs[0]["provider_call_id"].as_str().unwrap();
+    let (_, list) = get(&url, &format!("v1/runs/?agent_id=1&provider_call_id={call}"));
+    assert_eq!((&list["count"], &list["results"][0]["id"]), (&1.into(), &runs[0]["id"]));
+    assert_eq!(count("v1/runs/?agent_id=1&success=1&status__in=completed,failed&search=tes"), (200, Some(2)));
+    assert_eq!(count("v1/runs/?agent_id=1&success=false"), (200, Some(0)));
+    assert_eq!(count("v1/runs/?agent_id=1&created_at_to=2020-01-01T00:00:00Z"), (200, Some(0)));
+    assert_eq!(count("v1/runs/?agent_id=1&created_at_from=2020-01-01T00:00:00Z&scenario__id=1"), (200, Some(2)));
+    assert_eq!((count("v1/results/?scenarios=1,7"), count("v1/results/?scenarios=7")), ((200, Some(2)), (200, Some(0))));
+    for bad in
+        ["v1/runs/?agent_id=1&scenario__id=abc", "v1/runs/?agent_id=1&success=perhaps", "v1/results/?scenarios=x", "v1/runs/"]
+    {
+        assert_eq!(count(bad).0, 400, "{bad}");
+    }
+    // What cannot be measured any more is not scored anew.
+    std::fs::remove_dir_all(folder.path().join("data/recordings").join(call)).unwrap();
+    let again = json!({"run_ids": [runs[0]["id"].to_string()], "metric_ids": ["1"]});
+    let (status, error) = post(&url, &format!("v1/results/{}/evaluate_metrics/", ids[0]), &again);
+    assert!(status == 400 && error["run_ids"][0].as_str().unwrap().contains("cannot be scored anew"), "{error}");
+    assert_eq!(get(&url, &format!("v1/runs/{}/", runs[0]["id"])).1["success"], true);
+}
