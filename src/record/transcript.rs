@@ -52,6 +52,7 @@ fn line(logged: &LoggedEvent) -> Option<TranscriptLine> {
         (Event::FunctionResult(result), _) => (Role::FunctionCallResult, String::new(), Some(json!(result))),
         _ => return None,
     };
-    let at = logged.at_ms / 1000.0;
+    // To the millisecond: finer is noise.
+    let at = logged.at_ms.round() / 1000.0;
     Some(TranscriptLine { role, content, start_time: at, end_time: at, data })
 }
