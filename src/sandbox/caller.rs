@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::carrier::{CancelToken, Carrier, RunEnd, RunOrder, RunOutcome, Target};
+use super::carrier::{CancelToken, Carrier, RunEnd, RunOrder, RunOutcome, SPEECH, Target};
 use super::chat::ChatDesk;
-use super::store::FIRST_SPEC_SCENARIO;
+use super::project::FIRST_SPEC_SCENARIO;
 use crate::call::{CallControl, CallIds, EndReason, Event, Leg, LoggedEvent, Side};
 use crate::caller::personality::{Personalities, Personality};
 use crate::caller::speech::SpeechStore;
@@ -26,9 +26,6 @@ use crate::transport::web_socket::{RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_
 
 /// The metadata key under which a run tells how much the caller's own pacing slipped, in ms.
 pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
-
-/// What a transcript says of speech whose words are not known.
-pub(super) const SPEECH: &str = "[speech]";
 
 /// Plays each run's scenario to its agent, and records it.
 #[derive(Clone)]

@@ -19,6 +19,9 @@ use crate::record::TranscriptLine;
 use crate::transport::chat::Secret;
 use crate::transport::web_socket::shown;
 
+/// What a transcript says of speech whose words are not known.
+pub(super) const SPEECH: &str = "[speech]";
+
 /// Carries runs out: for each it dials the run's address with a scripted caller and says how it went.
 pub trait Carrier: Send + Sync + 'static {
     /// Carries one run out. When `cancel` fires the call is to be ended; a carrier that goes on for more than 10 s after that

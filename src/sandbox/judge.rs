@@ -3,23 +3,12 @@
 
 use serde_json::{Value, json};
 
-use super::caller::SPEECH;
-use super::carrier::{RunEnd, RunOutcome};
+use super::carrier::{RunEnd, RunOutcome, SPEECH};
 use super::metrics::{MetricThresholds, evaluate};
-use super::store::StoredRun;
+use super::store::{Judgement, StoredRun};
 use crate::caller::suite::Rule;
 use crate::measure::{MeasureError, Measures, measure};
 use crate::record::{Role, TranscriptLine};
-
-/// What is said of a run.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Judgement {
-    pub(super) success: bool,
-    pub(super) error_message: Option<String>,
-    pub(super) metrics: Vec<Value>,
-    /// Null where no rule can judge.
-    pub(super) expected_outcome: Option<Value>,
-}
 
 /// What a judgement goes by.
 struct Evidence<'a> {
@@ -50,16 +39,6 @@ pub(super) fn judge(outcome: &RunOutcome, run: &StoredRun, thresholds: &MetricTh
         chats: run.chats(),
     };
     evidence.judge(thresholds)
-}
-
-/// What a later judgement needs of the outcome beyond what a run shows.
-pub(super) fn remembered(outcome: &RunOutcome) -> Value {
-    json!({
-        "end": outcome.end.as_str(),
-        "carried_out": outcome.success,
-        "error_message": outcome.error_message,
-        "connection_lost": outcome.connection_lost,
-    })
 }
 
 /// Judges a run anew, from its recording. None for one that has not ended.

@@ -22,6 +22,8 @@ use crate::caller::personality::Personalities;
 use crate::caller::suite::{Scenario, Suite, SuiteError};
 use crate::transport::chat::Secret;
 
+/// The ids of scenarios of suites that are in requests begin here: far above those of a project.
+pub(super) const FIRST_SPEC_SCENARIO: u64 = 900_001;
 /// The files of a project's folder.
 const AGENTS: &str = "agents.json";
 const TEST_PROFILES: &str = "test_profiles.json";

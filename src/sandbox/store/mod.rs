@@ -14,18 +14,16 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::{Value, json};
 
 pub(super) use extra::CallLog;
-use rows::{RESULT_COLUMNS, RUN_COLUMNS, read_result, read_run, runs_of};
-pub(super) use rows::{StoredResult, StoredRun};
+pub(super) use rows::{Judgement, StoredResult, StoredRun};
+use rows::{RESULT_COLUMNS, RUN_COLUMNS, read_result, read_run, remembered, runs_of};
 
 use super::SandboxError;
 use super::carrier::RunOutcome;
-use super::judge::{Judgement, remembered};
+use super::project::FIRST_SPEC_SCENARIO;
 use super::request::StartRequest;
 use crate::cekura::Status;
 use crate::sqlite::{lay_out, set_wal};
 
-/// The ids of scenarios of suites that are in requests begin here: far above those of the project.
-pub(super) const FIRST_SPEC_SCENARIO: u64 = 900_001;
 /// The file within the sandbox's folder.
 const FILE: &str = "sandbox.sqlite";
 /// How long another sandbox that has the file may take to let go of it.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{Connection, Row};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::super::carrier::TestProfile;
+use super::super::carrier::{RunOutcome, TestProfile};
 use crate::cekura::{Mode, Status};
 use crate::record::TranscriptLine;
 
@@ -67,6 +67,26 @@ impl StoredRun {
     pub(in crate::sandbox) fn chats(&self) -> bool {
         !matches!(self.mode.parse(), Ok(Mode::Chirp))
     }
+}
+
+/// What is said of a run.
+#[derive(Debug, Clone, Default)]
+pub(in crate::sandbox) struct Judgement {
+    pub(in crate::sandbox) success: bool,
+    pub(in crate::sandbox) error_message: Option<String>,
+    pub(in crate::sandbox) metrics: Vec<Value>,
+    /// Null where no rule can judge.
+    pub(in crate::sandbox) expected_outcome: Option<Value>,
+}
+
+/// What a later judgement needs of the outcome beyond what a run shows.
+pub(super) fn remembered(outcome: &RunOutcome) -> Value {
+    json!({
+        "end": outcome.end.as_str(),
+        "carried_out": outcome.success,
+        "error_message": outcome.error_message,
+        "connection_lost": outcome.connection_lost,
+    })
 }
 
 pub(super) fn runs_of(connection: &Connection, result_id: u64) -> rusqlite::Result<Vec<StoredRun>> {
