@@ -142,11 +142,15 @@ fn each_mode_has_its_command_which_prints_the_start_with_its_ids() {
         let bodies: Vec<_> = bodies.collect();
         assert!(bodies[0] == bodies[1] && bodies[1] == bodies[2], "{mode}: {bodies:?}");
     }
-    // What the table of modes says of the sandbox is what `run` does.
+    // What the table of modes says of the sandbox is what the sandbox and `run` do.
+    assert!(Mode::ALL.into_iter().all(|mode| mode.support().sandbox == trunkline::sandbox::Sandbox::carries_out(mode)));
     for (mode, _) in bodies.iter().filter(|(mode, _)| !mode.support().sandbox) {
         let (code, _, errors) =
             api.run(folder.path(), &["run", mode.name(), "--agent-id", "1", "--scenario-ids", "1", "--sandbox"]);
-        assert!(code == 2 && errors.contains("the sandbox carries out "), "{mode}: {errors}");
+        assert!(
+            code == 2 && errors.contains("the sandbox carries out ") && errors.contains(&format!("not {mode} ")),
+            "{mode}: {errors}"
+        );
     }
     // Flags beside a file are not mixed into it.
     let file = folder.path().join("run.json");

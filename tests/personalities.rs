@@ -163,7 +163,7 @@ fn a_start_at_the_sandbox_may_ask_for_another_personality() {
     let personalities = folder.path().join("p.toml");
     std::fs::write(&personalities, FILE).unwrap();
     let (_agent, to) = built_in_agent("scripted");
-    for (id, code) in [(7, 0), (9, 1)] {
+    for (id, code) in [(7, 0), (9, 3)] {
         let payload = folder.path().join("run.json");
         let body = json!({"agent_id": 1, "scenarios": [1], "frequency": 1, "personality_ids": [id]});
         std::fs::write(&payload, body.to_string()).unwrap();
@@ -176,8 +176,8 @@ fn a_start_at_the_sandbox_may_ask_for_another_personality() {
         let told = String::from_utf8_lossy(&output.stderr);
         let report = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(code), "{told}{report}");
-        if code == 1 {
-            assert!(report.contains("there is no personality 9"), "{report}");
+        if code == 3 {
+            assert!(told.contains("Invalid personalities provided: 9."), "{told}");
         } else {
             let spoken = events(&call_folder(&out));
             let mark = |name: &str| {

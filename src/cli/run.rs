@@ -155,6 +155,7 @@ fn run_mode(args: &Args, mode: Mode) -> Result<Exit, Failure> {
 /// Flags that only one mode has, or only a sandbox.
 fn check_flags(args: &Args, mode: Mode) -> Result<(), Failure> {
     let running = &args.running;
+    check_sandbox(running, mode)?;
     if mode == Mode::Spec {
         return Ok(());
     }
@@ -167,15 +168,22 @@ fn check_flags(args: &Args, mode: Mode) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A mode that no sandbox carries out is refused before anything is asked of its payload.
+fn check_sandbox(running: &Running, mode: Mode) -> Result<(), Failure> {
+    if !running.sandbox || Sandbox::carries_out(mode) {
+        return Ok(());
+    }
+    let known: Vec<_> = Mode::ALL.into_iter().filter(|mode| Sandbox::carries_out(*mode)).map(Mode::name).collect();
+    Err(Failure::usage(format!("the sandbox carries out {} runs, not {mode} ones", known.join(", "))))
+}
+
 fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> Result<Exit, Failure> {
     let (config, running) = (args.config.load()?, &args.running);
     let personalities = args.personalities.load(&config)?;
     let out = out_folder(running.out.as_ref(), &config)?;
     let waits = running.wait || running.sandbox;
     let calls = mode_of_calls(mode, &body);
-    if running.sandbox && !Sandbox::carries_out(calls) {
-        return Err(Failure::usage(format!("the sandbox does not carry out {calls} runs")));
-    }
+    check_sandbox(running, calls)?;
     let way_in = WayIn::of(calls, &config)?;
     let door_is_set = way_in.as_ref().is_some_and(|way_in| way_in.is_set(&config));
     let desk = match way_in.filter(|_| waits) {
