@@ -196,8 +196,9 @@ fn the_last_words_of_an_api_chat_are_heard_though_nothing_is_taken_any_more() {
     let (code, report) = run(folder.path(), &url, "api_chat", &payload, &agent(folder.path(), body), "");
     assert_eq!((code, &report["verdict"]), (0, &"passed".into()), "{report}");
     let said = [(CALLER, "Hello"), (AGENT, "One moment"), (AGENT, "Here you are"), (CALLER, "Bye")];
-    assert_eq!(transcript(folder.path(), &report["runs"][0]), lines(&said));
     let events = common::events(&folder.path().join("out").join(report["runs"][0]["recording"].as_str().unwrap()));
+    // An agent that is fast answers the last words before the call is over.
+    assert_eq!(transcript(folder.path(), &report["runs"][0])[..4], lines(&said), "{events:#?}");
     assert!(events.iter().any(|event| event["event"] == "not_read"), "the message that was not taken is counted");
 }
 
