@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
-use crate::call::{CallControl, CallEnd, CallIds, EndReason, Leg, LegEvent, Limits, LoggedEvent, Side};
+use crate::call::{CallControl, CallEnd, CallIds, EndReason, Leg, LegCommand, LegEvent, Limits, LoggedEvent, Side};
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info, unreachable_agent};
 use crate::transport::{Arrival, Arrivals, ConnectError, ConnectOptions, WayOut, wait_for};
 
@@ -54,12 +53,21 @@ pub async fn serve(
             arrival = next(&mut doors) => {
                 calls.spawn(take(arrival, Arc::clone(&desk), happenings.clone(), control.clone()));
             }
-            Some(_) = calls.join_next() => {}
+            Some(done) = calls.join_next() => mind(done),
         }
     }
     drop(doors);
     control.cancel();
-    while calls.join_next().await.is_some() {}
+    while let Some(done) = calls.join_next().await {
+        mind(done);
+    }
+}
+
+/// A call that broke down is a fault of ours: it is told of, and touches no other.
+fn mind(done: Result<(), JoinError>) {
+    if let Err(error) = done {
+        tracing::error!("a call broke down: {error}");
+    }
 }
 
 /// The next call at any of the doors.
@@ -83,24 +91,35 @@ async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSend
         let recording = Recording::begin(desk.out.as_deref(), &ids, caller, party_info(&*agent)).await;
         Ok::<_, ConnectError>((agent, recording))
     });
-    let ready = ready.await;
+    let ready = tokio::select! {
+        ready = ready => Some(ready),
+        () = control.cancelled() => None,
+    };
     let finished = match ready {
-        Ok(Ok((agent, recording))) => {
+        None => {
+            leg.command(LegCommand::Hangup(EndReason::Cancelled));
+            close(&mut *leg).await;
+            FinishedCall::cancelled(ids.clone(), began)
+        }
+        Some(Ok(Ok((agent, recording)))) => {
             let (sender, told) = (happenings.clone(), ids.clone());
             let observe = move |event: &LoggedEvent| drop(sender.send(Happening::Event(told.clone(), event.clone())));
             let conversation = Conversation { caller: leg, agent, ids: ids.clone(), began, recording };
             conversation.carry_out(desk.limits, control, Box::new(observe)).await
         }
-        Ok(Err(error)) => {
+        Some(Ok(Err(error))) => {
             leg.fail("the agent cannot be reached");
             close(&mut *leg).await;
             unreachable_agent(ids.clone(), began, &error)
         }
-        Err(left) => {
+        Some(Err(left)) => {
             const LEFT: &str = "the caller left before the agent answered";
             let (reason, detail) = match left {
-                LegEvent::Hangup { reason, detail } if !detail.is_empty() => (reason, format!("{LEFT}: {detail}")),
-                LegEvent::Hangup { reason, .. } => (reason, LEFT.to_owned()),
+                // Nothing was tested: to leave so early is no ordinary end.
+                LegEvent::Hangup { reason, detail } => {
+                    let reason = if reason == EndReason::HungUp { EndReason::ConnectionLost } else { reason };
+                    (reason, if detail.is_empty() { LEFT.to_owned() } else { format!("{LEFT}: {detail}") })
+                }
                 _ => (EndReason::ConnectionLost, LEFT.to_owned()),
             };
             let end = CallEnd { by: Some(Side::Caller), reason, detail };
@@ -111,6 +130,7 @@ async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSend
 }
 
 async fn close(leg: &mut dyn Leg) {
+    let farewell = leg.farewell();
     let closed = std::future::poll_fn(|cx| {
         loop {
             match leg.poll_event(cx) {
@@ -121,5 +141,7 @@ async fn close(leg: &mut dyn Leg) {
         }
     });
     // A leg closes within its own time; this is for one that does not.
-    drop(tokio::time::timeout(Duration::from_secs(3), closed).await);
+    if tokio::time::timeout(farewell, closed).await.is_err() {
+        tracing::warn!(leg = leg.via(), "the leg did not close within {} s", farewell.as_secs());
+    }
 }

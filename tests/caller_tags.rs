@@ -139,6 +139,14 @@ impl Leg for Keypad {
     }
 }
 
+#[test]
+fn a_tag_that_is_never_finished_is_told_of_once() {
+    let action = "<a".repeat(1 << 19);
+    let problems = trunkline::caller::suite::pieces(&action).unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].to_string().ends_with("at character 1: the tag is not finished: > is missing"), "{}", problems[0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_reach_a_leg_that_takes_them_and_are_in_the_calls_events() {
     let store = SpeechStore::new(None, Path::new("unused"));

@@ -142,23 +142,36 @@ fn litellm(folder: &Path) -> (Running, String) {
     std::fs::write(&config, format!("{model}\ngeneral_settings: {{master_key: sk-of-the-test}}\n")).unwrap();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pyenv-litellm/bin/litellm");
     assert!(program.exists(), "litellm is missing: run scripts/python-env (scripts/test does)");
+    // Another process may take the port before it does.
+    (0..5).find_map(|_| started(&program, &config, folder)).unwrap_or_else(|| {
+        panic!("litellm does not come up: {}", std::fs::read_to_string(folder.join("litellm.log")).unwrap_or_default())
+    })
+}
+
+/// The server at a free port; none when it has ended.
+fn started(program: &Path, config: &Path, folder: &Path) -> Option<(Running, String)> {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let mut command = std::process::Command::new(program);
-    command.args(["--config", path(&config), "--host", "127.0.0.1", "--port", &port, "--telemetry", "False"]);
+    command.args(["--config", path(config), "--host", "127.0.0.1", "--port", &port, "--telemetry", "False"]);
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").current_dir(folder);
     for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env(name, "http://127.0.0.1:9");
     }
     command.stderr(std::fs::File::create(folder.join("litellm.log")).unwrap());
-    let running = Running::stdout_of(command);
+    let mut running = Running::stdout_of(command);
     let begun = std::time::Instant::now();
     // It takes some ten seconds on a free machine.
-    while std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
+    loop {
         let log = std::fs::read_to_string(folder.join("litellm.log")).unwrap_or_default();
+        if log.contains("Uvicorn running on") {
+            return Some((running, format!("openai:http://127.0.0.1:{port}/v1?model=local")));
+        }
+        if running.has_ended() {
+            return None;
+        }
         assert!(begun.elapsed() < PATIENCE * 3, "litellm does not come up: {log}");
         std::thread::park_timeout(std::time::Duration::from_millis(100));
     }
-    (running, format!("openai:http://127.0.0.1:{port}/v1?model=local"))
 }
 
 #[test]
@@ -231,6 +244,64 @@ fn the_history_goes_along_and_the_agent_is_asked_for_the_first_word() {
 }
 
 #[test]
+fn what_the_caller_says_twice_in_a_row_keeps_its_place_in_the_history() {
+    let seen = |mode: &str| -> (Vec<Value>, Vec<Value>) {
+        let (_server, to) = faulty(mode);
+        let chat = chat(&to, "", &[], &["--mode", "burst", "--say", "one", "--say", "and two"]);
+        let contents: Vec<Value> = chat.contents().into_iter().map(Value::from).collect();
+        let last: Value = serde_json::from_str(chat.contents().last().unwrap()).unwrap();
+        (contents, last[3].as_array().unwrap().clone())
+    };
+    let said = |text: &str| json!({"role": "user", "content": text});
+    let (answers, history) = seen("slow-history");
+    match &answers[..] {
+        [first, _] => assert_eq!(history, [said("one"), json!({"role": "assistant", "content": first}), said("and two")]),
+        // Both had come before the first request.
+        _ => assert_eq!(history, [said("one"), said("and two")]),
+    }
+    let (_, history) = seen("empty-first");
+    assert_eq!(history, [said("one"), said("and two")], "an empty answer is no message");
+}
+
+#[test]
+fn a_stream_that_is_done_is_not_waited_on() {
+    let (_server, to) = faulty("done-open");
+    let chat = chat(&format!("{to}&stream=true"), "", &[], &["--say", "Hi"]);
+    assert_eq!((chat.contents(), &chat.run["verdict"]), (vec!["Hello"], &"passed".into()));
+}
+
+#[test]
+fn a_model_is_asked_for_the_first_word_of_a_scripted_chat_whose_first_message_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, to) = faulty("history");
+    let (suite, out) = (common::suite(folder.path(), &["", "Thank you, goodbye. <endcall/>"]), folder.path().join("out"));
+    let to = format!("{to}&system=Be%20brief");
+    let output = common::run(&["call", "--to", &to, "--suite", path(&suite), "--out", path(&out), "--format", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["verdict"]), (Some(0), &"passed".into()), "{report}");
+    let texts: Vec<_> = events(&common::call_folder(&out)).into_iter().filter(|event| event["event"] == "text").collect();
+    assert_eq!((&texts[0]["side"], &texts[1]["side"]), (&"agent".into(), &"caller".into()));
+}
+
+#[test]
+fn a_process_that_floods_its_log_is_heard_and_ends() {
+    let answers = r#"yes >&2 & while read line; do echo "{\"content\": \"yes?\"}"; done"#;
+    let to = format!("chat-process:sh -c '{answers}'");
+    let chat = chat(&to, "", &[], &["--say", "Hi"]);
+    assert_eq!((chat.contents()[0], &chat.run["verdict"]), ("yes?", &"passed".into()));
+    let log = chat.events("log");
+    assert!(log.iter().any(|event| event["line"].as_str().unwrap().contains("lines left out")), "of {} lines", log.len());
+}
+
+#[test]
+fn a_process_that_closes_its_stdout_and_then_fails_has_crashed() {
+    // It fails only when it is asked to end, for it has no voice any more.
+    let to = "chat-process:sh -c 'read line; exec >&-; while read line; do :; done; exit 3'";
+    let crashed = chat(to, "", &[], &["--mode", "listen", "--say", "Hi"]);
+    assert_eq!(crashed.crash(), "the process ended: exit status: 3");
+}
+
+#[test]
 fn function_calls_of_a_model_are_told_and_an_empty_answer_is_a_fault() {
     let (_server, to) = faulty("tools-streamed");
     let streamed = chat(&format!("{to}&stream=true"), "", &[], &["--say", "Hello"]);
@@ -246,7 +317,7 @@ fn function_calls_of_a_model_are_told_and_an_empty_answer_is_a_fault() {
     let skipped = chat(&to, "", &[], &["--mode", "skip", "--say", "Hello", "--say", "Well?"]);
     assert!(skipped.contents()[0].contains("Well?"), "what is said next goes on without a result");
     let (_server, to) = faulty("nothing");
-    let config = "[doors.chat]\nidle_s = 4\n";
+    let config = "[doors.chat]\nidle_s = 15\n";
     let empty = chat(&to, config, &[], &["--mode", "listen", "--say", "Hello"]);
     assert_eq!(empty.events("fault")[0]["code"], "EMPTY_ANSWER");
     assert_eq!(empty.run["failures"][0]["kind"], "agent_silent");

@@ -208,6 +208,41 @@ fn a_caller_that_breaks_off_is_no_fault_of_the_agent() {
     assert_eq!((&report["runs"][0]["failures"][0]["kind"], &report["verdict"]), (&"caller_lost".into(), &"void".into()));
 }
 
+/// An agent that takes a connection and never answers it: its address.
+fn agent_that_never_answers() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("chat://{}/", listener.local_addr().unwrap());
+    (listener, to)
+}
+
+#[test]
+fn a_caller_that_leaves_before_the_agent_answers_has_tested_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let (_agent, to) = agent_that_never_answers();
+    let (serve, door) = serve(&to, out.path(), "");
+    assert_eq!(caller(&door, &["--mode", "ping"])["close_code"], 1000);
+    serve.wait_for("the call's end", |line| line.contains(" ended by caller").then_some(()));
+    let report = report(serve, out.path());
+    let failure = &report["runs"][0]["failures"][0];
+    assert_eq!((&report["verdict"], &failure["kind"]), (&"void".into(), &"caller_lost".into()), "{report}");
+    assert!(failure["detail"].as_str().unwrap().contains("left before the agent answered"), "{failure}");
+}
+
+#[test]
+fn a_serve_that_is_stopped_does_not_wait_for_an_agent_that_has_not_answered() {
+    let out = tempfile::tempdir().unwrap();
+    let (agent, to) = agent_that_never_answers();
+    let (mut serve, door) = serve(&to, out.path(), "");
+    let caller = Running::stdout_of(python("chat_caller.py", &[&format!("ws://{door}/"), "--mode", "listen"]));
+    // The dial is under way.
+    let _connection = agent.accept().unwrap();
+    serve.interrupt();
+    assert!(serve.wait().success());
+    assert_eq!(caller.json("its summary")["close_code"], 1000);
+    let report: Value = serde_json::from_slice(&std::fs::read(out.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["runs"][0]["end"]["reason"], "cancelled", "{report}");
+}
+
 #[test]
 fn frames_that_mean_nothing_are_faults_and_the_chat_goes_on() {
     let out = tempfile::tempdir().unwrap();
@@ -253,7 +288,7 @@ fn a_message_that_is_too_long_closes_with_1009_and_pings_are_answered() {
 fn a_session_in_which_nobody_says_anything_is_ended() {
     let (hello, nothing) = (&["--mode", "listen", "--say", "Hello"][..], &["--mode", "listen"][..]);
     for (idle, first, arguments, kind) in [
-        (4, "", hello, "agent_silent"),
+        (15, "", hello, "agent_silent"),
         (1, "agent_speaks_first = true\n", nothing, "agent_silent"),
         (1, "", nothing, "caller_lost"),
     ] {
@@ -371,6 +406,8 @@ fn a_configuration_of_the_door_that_makes_no_sense_is_refused() {
         ("[doors.chat]\nkey = \"x\"\n", "[doors.chat] needs both `certificate` and `key`, or neither"),
         ("[doors.chat]\nsecret_file = \"/no/such/file\"\n", "cannot read /no/such/file"),
         ("[doors.chat]\nsecret_file = \"/dev/null\"\n", "/dev/null: the secret is empty"),
+        ("[doors.chat]\nidle_s = 9223372036854775807\n", "[doors.chat] idle_s = 9223372036854775807: give 1 to 315360000 seconds"),
+        ("[doors.chat]\nidle_s = 0\n", "[doors.chat] idle_s = 0: give 1 to"),
         ("[doors.chat]\nagent_speaks_first = \"yes\"\n", "agent_speaks_first"),
         ("[agent]\nchat_secret_file = \"/no/such/file\"\n", "cannot read /no/such/file"),
     ] {
@@ -406,6 +443,9 @@ fn a_killed_serve_leaves_what_was_said_and_repair_makes_the_rest() {
     });
     serve.kill_9();
     assert!(!folder.join("transcript.json").exists());
+    // The last line is torn off within a letter.
+    let mut log = std::fs::OpenOptions::new().append(true).open(folder.join("events.jsonl")).unwrap();
+    log.write_all(b"{\"at_ms\": 1, \"event\": \"text\", \"text\": \"Gr\xc3").unwrap();
     let output = run(&["record", "repair", path(&folder)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let transcript: Value = serde_json::from_slice(&std::fs::read(folder.join("transcript.json")).unwrap()).unwrap();

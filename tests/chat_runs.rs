@@ -28,6 +28,12 @@ fn seen(url: &str) -> Value {
 
 /// Starts the payload and waits for its end: exit code and report.
 fn run(folder: &Path, url: &str, mode: &str, payload: &Value, to: &str, config: &str) -> (i32, Value) {
+    let (code, report, _) = run_and_hear(folder, url, mode, payload, to, config);
+    (code, report)
+}
+
+/// As [`run`], and what it said on the way.
+fn run_and_hear(folder: &Path, url: &str, mode: &str, payload: &Value, to: &str, config: &str) -> (i32, Value, String) {
     let (file, out, settings) = (folder.join("payload.json"), folder.join("out"), folder.join("trunkline.toml"));
     std::fs::write(&file, payload.to_string()).unwrap();
     std::fs::write(&settings, config).unwrap();
@@ -40,7 +46,7 @@ fn run(folder: &Path, url: &str, mode: &str, payload: &Value, to: &str, config: 
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {errors}"));
-    (output.status.code().unwrap(), report)
+    (output.status.code().unwrap(), report, errors.into_owned())
 }
 
 /// A process that answers each line, in these words.
@@ -74,37 +80,48 @@ const AGENT: &str = "Main Agent";
 #[test]
 fn text_and_websocket_runs_come_through_a_chat_door_and_are_tied_by_their_ids() {
     for mode in ["text", "websocket"] {
-        let folder = tempfile::tempdir().unwrap();
-        let (_api, url) = api();
-        let door = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let secret = folder.path().join("secret");
-        let address = format!("ws://{door}/chat");
-        let (payload, config) = match mode {
-            "text" => {
-                std::fs::write(&secret, "of-the-door").unwrap();
-                let headers = json!({"X-VOCERA-SECRET": "of-the-door"});
-                let payload = json!({"agent_id": 1, "scenarios": [1, 1], "websocket_url": address, "websocket_headers": headers});
-                (payload, format!("[doors.chat]\nlisten = \"{door}\"\nsecret_file = {:?}\n", path(&secret)))
-            }
-            _ => {
-                let entries = json!([{"scenario": 1, "websocket_url": address}]);
-                (json!({"agent": 1, "scenarios": entries, "frequency": 2}), format!("[doors.chat]\nlisten = \"{door}\"\n"))
-            }
-        };
-        let (code, report) = run(folder.path(), &url, mode, &payload, &agent(folder.path(), ECHO), &config);
-        assert_eq!((code, &report["mode"], &report["verdict"]), (0, &mode.into(), &"passed".into()), "{report}");
-        let runs = report["runs"].as_array().unwrap();
-        assert_eq!(runs.len(), 2);
-        for run in runs {
-            assert_eq!((&run["tied_by"], &run["scenario"]), (&"header".into(), &"chat 1".into()));
-            let info = folder.path().join("out").join(run["recording"].as_str().unwrap()).join("call.json");
-            let info: Value = serde_json::from_slice(&std::fs::read(info).unwrap()).unwrap();
-            assert_eq!(info["run_id"], run["run_id"].to_string(), "the folder is this run's");
-            assert_eq!(transcript(folder.path(), run).len(), 6);
-            assert_eq!(run["measures"]["response_latency"]["answers"].as_array().unwrap().len(), 3);
-        }
-        assert_ne!(runs[0]["recording"], runs[1]["recording"]);
+        // Another process may take the port before the door does.
+        assert!((0..5).any(|_| comes_through_a_door(mode)), "the door's port is always taken");
     }
+}
+
+/// False: the door's port was taken.
+fn comes_through_a_door(mode: &str) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let (_api, url) = api();
+    let door = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let secret = folder.path().join("secret");
+    let address = format!("ws://{door}/chat");
+    let (payload, config) = match mode {
+        "text" => {
+            std::fs::write(&secret, "of-the-door").unwrap();
+            let headers = json!({"X-VOCERA-SECRET": "of-the-door"});
+            let payload = json!({"agent_id": 1, "scenarios": [1, 1], "websocket_url": address, "websocket_headers": headers});
+            (payload, format!("[doors.chat]\nlisten = \"{door}\"\nsecret_file = {:?}\n", path(&secret)))
+        }
+        _ => {
+            let entries = json!([{"scenario": 1, "websocket_url": address}]);
+            (json!({"agent": 1, "scenarios": entries, "frequency": 2}), format!("[doors.chat]\nlisten = \"{door}\"\n"))
+        }
+    };
+    let (code, report, said) = run_and_hear(folder.path(), &url, mode, &payload, &agent(folder.path(), ECHO), &config);
+    if said.contains("is open already") {
+        return false;
+    }
+    assert!(said.contains(&format!("door chat {door} in front of")), "{said}");
+    assert_eq!((code, &report["mode"], &report["verdict"]), (0, &mode.into(), &"passed".into()), "{report}");
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        assert_eq!((&run["tied_by"], &run["scenario"]), (&"header".into(), &"chat 1".into()));
+        let info = folder.path().join("out").join(run["recording"].as_str().unwrap()).join("call.json");
+        let info: Value = serde_json::from_slice(&std::fs::read(info).unwrap()).unwrap();
+        assert_eq!(info["run_id"], run["run_id"].to_string(), "the folder is this run's");
+        assert_eq!(transcript(folder.path(), run).len(), 6);
+        assert_eq!(run["measures"]["response_latency"]["answers"].as_array().unwrap().len(), 3);
+    }
+    assert_ne!(runs[0]["recording"], runs[1]["recording"]);
+    true
 }
 
 #[test]
@@ -132,7 +149,7 @@ fn chats_of_an_api_chat_result_are_fetched_answered_and_tied() {
         posts.as_array().unwrap()[..3],
         [call, json!({"content": "you said: Hello, a table please"}), json!({"metadata": {"seen": true}})]
     );
-    assert_ne!(code, 2, "{report}");
+    assert_eq!((code, &runs[1]["verdict"], &report["verdict"]), (1, &"failed".into(), &"failed".into()), "{report}");
     let folder = folder.path().join("out").join(runs[1]["recording"].as_str().unwrap());
     let faults: Vec<_> = common::events(&folder).into_iter().filter(|event| event["event"] == "fault").collect();
     assert_eq!(faults[0]["code"], "TURN_ERROR", "a turn that failed is told");
@@ -155,6 +172,19 @@ for line in sys.stdin:
 }
 
 #[test]
+fn an_answer_is_found_by_a_number_in_a_text_and_missed_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_api, url) = api();
+    let payload = json!({"agent_id": 1, "scenarios": [5, 6]});
+    let (code, report) = run(folder.path(), &url, "api_chat", &payload, &agent(folder.path(), ECHO), "");
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!((code, &runs[0]["verdict"], &runs[1]["verdict"]), (3, &"passed".into(), &"void".into()), "{report}");
+    let failure = &runs[1]["failures"][0];
+    assert_eq!(failure["kind"], "caller_lost");
+    assert!(failure["detail"].as_str().unwrap().contains("named no turn that answers it (turn_id)"), "{failure}");
+}
+
+#[test]
 fn the_last_words_of_an_api_chat_are_heard_though_nothing_is_taken_any_more() {
     let folder = tempfile::tempdir().unwrap();
     let (_api, url) = api();
@@ -166,9 +196,9 @@ fn the_last_words_of_an_api_chat_are_heard_though_nothing_is_taken_any_more() {
     let (code, report) = run(folder.path(), &url, "api_chat", &payload, &agent(folder.path(), body), "");
     assert_eq!((code, &report["verdict"]), (0, &"passed".into()), "{report}");
     let said = [(CALLER, "Hello"), (AGENT, "One moment"), (AGENT, "Here you are"), (CALLER, "Bye")];
-    // What the agent says to the last words may still be heard, or not.
-    assert_eq!(transcript(folder.path(), &report["runs"][0])[..4], lines(&said));
     let events = common::events(&folder.path().join("out").join(report["runs"][0]["recording"].as_str().unwrap()));
+    // An agent that is fast answers the last words before the call is over.
+    assert_eq!(transcript(folder.path(), &report["runs"][0])[..4], lines(&said), "{events:#?}");
     assert!(events.iter().any(|event| event["event"] == "not_read"), "the message that was not taken is counted");
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use common::{built_in_agent, call_folder, events, path, read_http, run};
+use common::{built_in_agent, call_folder, events, path, read_http, trunkline};
 use serde_json::{Value, json};
 use trunkline::audio::Rate;
 use trunkline::call::{Abilities, Call, CallEnd, EndReason, Event, Leg, LegCommand, LegEvent, Limits, LoggedEvent, Side};
@@ -178,6 +178,15 @@ async fn an_answer_without_the_value_and_without_a_default_is_said_to_have_none(
 }
 
 #[tokio::test]
+async fn a_message_that_a_value_leaves_empty_is_not_sent() {
+    let server = server(Some((200, r#"{"orders": [{"status": ""}]}"#)));
+    let action = "<function name=\"lookup\"/> {{function.lookup.status}}";
+    let (wrote, _, end) = chat(&suite(vec![function(&server, "lookup", json!({}))], action)).await;
+    assert_eq!((&wrote[..], end.reason), (&["Friday at four, please.".to_owned()][..], EndReason::CallerFailed));
+    assert_eq!(end.detail, "a message has no words: the values that its functions gave are empty");
+}
+
+#[tokio::test]
 async fn declared_defaults_stand_in_for_a_call_that_fails_and_the_failure_is_logged() {
     let server = server(Some((404, "")));
     let defaults =
@@ -202,7 +211,10 @@ fn a_voice_says_the_value_after_the_answer_and_a_failure_makes_the_run_void() {
         std::fs::write(&file, suite(vec![function(server, "lookup", json!({}))], action).to_string()).unwrap();
         let (out, cache) = (folder.path().join(name), folder.path().join(format!("{name}-cache")));
         let arguments = ["call", "--to", &to, "--suite", path(&file), "--out", path(&out), "--tts", &tts, "--format", "json"];
-        let output = run(&[&arguments[..], &["--speech-cache", path(&cache)]].concat());
+        let mut command = trunkline(&[&arguments[..], &["--speech-cache", path(&cache)]].concat());
+        // No proxy stands between this machine and itself.
+        command.env("http_proxy", "http://127.0.0.1:9").env("HTTP_PROXY", "http://127.0.0.1:9");
+        let output = command.output().unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         (output.status.code(), report, events(&call_folder(&out)))
     };

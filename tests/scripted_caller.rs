@@ -441,6 +441,12 @@ async fn a_rule_is_judged_on_the_words_of_the_agents_whole_turn() {
     heard.run_for(13_000).await;
     assert_eq!(heard.end(), None, "its patience begins with the agent's last word");
     heard.run_for(3000).await;
+    assert_eq!(heard.end(), Some((EndReason::ScriptFinished, String::new())), "the branch that it took is through");
+    let mut heard = Heard::new(by_rules()).await;
+    for _ in 0..2 {
+        heard.agent_says("agent-answer-3", Some("Fine weather.")).await;
+    }
+    heard.run_for(16_000).await;
     let told = "no condition is for what the agent said: \"Fine weather. Fine weather.\"".to_owned();
     assert_eq!(heard.end(), Some((EndReason::UnexpectedReply, told)));
 }

@@ -214,6 +214,57 @@ async fn a_call_whose_conditions_have_all_fired_ends_with_the_agents_last_word()
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_and_a_rule_that_set_each_other_off_without_end_are_stopped() {
+    let script = script(vec![
+        condition(0, "FIRST_MESSAGE", "standard", "One day"),
+        condition(1, "contains: day", "standard", "Which day?"),
+        condition(2, "contains: never", "standard", "Bye."),
+    ]);
+    let chat = chat(&script, Agent::new(|text, _| vec![says(text)])).await;
+    let told = "conditions have fired 500 times: the agent and the script set each other off in a circle";
+    assert_eq!((chat.end.reason, chat.end.detail.as_str()), (EndReason::UnexpectedReply, told));
+    assert_eq!(chat.caller().len(), 501);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_did_not_fire_is_no_part_of_the_script_that_was_missed() {
+    let branches = || {
+        script(vec![
+            condition(0, "FIRST_MESSAGE", "standard", "Hi."),
+            condition(1, "contains: tuesday", "standard", "Tuesday is fine."),
+            condition(2, 1, "action_followup", "Thank you."),
+            condition(3, "contains: friday", "standard", "Friday is fine."),
+        ])
+    };
+    let end = async |script: Script, reply: Reply| chat(&script, Agent::new(reply)).await.end;
+    // The branch is through: what the agent says then needs no condition, and it may hang up.
+    let waits: Reply = |text, _| match text {
+        "Hi." => vec![says("Is Tuesday right?")],
+        _ => vec![says("You are welcome.")],
+    };
+    assert_eq!(end(branches(), waits).await.reason, EndReason::ScriptFinished);
+    let leaves: Reply = |text, _| match text {
+        "Hi." => vec![says("Is Tuesday right?")],
+        "Thank you." => gone_now(),
+        _ => vec![says("It is booked.")],
+    };
+    assert_eq!(end(branches(), leaves).await.reason, EndReason::HungUp);
+    // It is not: a greeting alone, and the middle of a branch.
+    assert_eq!(end(branches(), |_, _| gone_now()).await.reason, EndReason::AgentHungUp);
+    assert_eq!(end(branches(), |_, _| vec![says("Nice weather.")]).await.reason, EndReason::UnexpectedReply);
+    let early: Reply = |text, _| if text == "Hi." { vec![says("Is Tuesday right?")] } else { gone_now() };
+    assert_eq!(end(branches(), early).await.reason, EndReason::AgentHungUp);
+    // What follows the first message is a script by itself.
+    let chain = script(vec![
+        condition(0, "FIRST_MESSAGE", "standard", "Hi."),
+        condition(1, 0, "action_followup", "A table, please."),
+        condition(2, "contains: sorry", "standard", "What a pity."),
+    ]);
+    let polite: Reply = |_, number| if number == 0 { vec![says("Yes?")] } else { gone_now() };
+    assert_eq!(end(chain, polite).await.reason, EndReason::HungUp);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pauses_divide_a_line_and_a_message_ends_a_silence_but_not_a_hold() {
     let script = script(vec![
         condition(

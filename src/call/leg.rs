@@ -1,11 +1,15 @@
 //! The contract between a call and the two parties in it.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{CallEnd, Effect, EndReason, MarkSource};
 use crate::audio::Rate;
+
+/// How long a leg may take to close politely where it says nothing else.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// One party of a call, as the call sees it. Polled inside the call's own task: no task and no channel a frame.
 pub trait Leg: Send {
@@ -32,6 +36,11 @@ pub trait Leg: Send {
     /// [`Self::poll_event`], which was pending, need not be asked again. False is always right.
     fn poll_send(&mut self, _cx: &mut Context<'_>) -> bool {
         false
+    }
+
+    /// How long the leg may take to close politely, after [`LegCommand::Hangup`]: to send its last words, to tell the far side.
+    fn farewell(&self) -> Duration {
+        FAREWELL
     }
 
     /// Tells the leg to do something. Never waits: what the far side does not read is queued to a limit, then dropped and

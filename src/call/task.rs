@@ -15,8 +15,6 @@ use super::{SampleIndex, Side};
 
 /// Events of a leg that are taken before other calls get their turn.
 const BUDGET: usize = 64;
-/// How long a leg may take to close politely.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What a call may not exceed.
 #[derive(Debug, Clone, Copy)]
@@ -203,9 +201,17 @@ impl<T: Tape> Call<T> {
         }
         let ended_at = self.parties.now();
         let end = self.bridge.end().cloned().expect("every way out of the loop sets the end");
+        let longest = self.parties.caller.leg.farewell().max(self.parties.agent.leg.farewell());
         let farewell = poll_fn(|cx| poll_farewell(&mut self.parties, cx));
         // A leg that does not close in time is dropped, which closes it rudely.
-        let polite = tokio::time::timeout(FAREWELL, farewell).await.is_ok();
+        let polite = tokio::time::timeout(longest, farewell).await.is_ok();
+        for seat in [&self.parties.caller, &self.parties.agent].into_iter().filter(|seat| !seat.gone) {
+            tracing::warn!(
+                leg = seat.leg.via(),
+                "the leg did not close within {} s: its last words may be lost",
+                longest.as_secs()
+            );
+        }
         tracing::debug!(polite, reason = ?end.reason, "call over");
         (CallOutcome { end, duration: ended_at.elapsed() }, self.parties.tape)
     }

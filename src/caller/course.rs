@@ -2,6 +2,9 @@
 
 use super::suite::{Rule, Script, Trigger};
 
+/// How often rules may fire in a call. Above it, agent and caller only set each other off.
+const MOST_FIRED: u32 = 500;
+
 /// The lines' order, and what was said of them so far. Lines are numbered as in [`Script::all_lines`].
 #[derive(Debug, Clone)]
 pub(super) struct Course {
@@ -9,6 +12,8 @@ pub(super) struct Course {
     said: Vec<bool>,
     /// What was said last; none: nothing, or an empty first message.
     last: Option<usize>,
+    /// How often a rule fired.
+    fired: u32,
 }
 
 /// What leads to a line.
@@ -29,13 +34,15 @@ pub(super) enum Next {
     Finished,
     /// Nothing yet: no rule of what is left to say is for this turn.
     Unmatched,
+    /// Rules have fired too often: the call goes round in a circle.
+    Endless,
 }
 
 impl Course {
     /// `lines` lines, one after the other; with `speaks_first` the first one opens the call.
     pub(super) fn chain(lines: usize, speaks_first: bool) -> Self {
         let way = |at: usize| if at == 0 && speaks_first { Way::Opening } else { Way::After(at.checked_sub(1)) };
-        Self { ways: (0..lines).map(way).collect(), said: vec![false; lines], last: None }
+        Self { ways: (0..lines).map(way).collect(), said: vec![false; lines], last: None, fired: 0 }
     }
 
     pub(super) fn of(script: &Script) -> Self {
@@ -46,7 +53,7 @@ impl Course {
             Trigger::Reply(rule) => Way::Reply(rule.clone()),
         };
         let ways: Vec<_> = script.all_lines().map(|line| way(&line.trigger)).collect();
-        Self { said: vec![false; ways.len()], ways, last: None }
+        Self { said: vec![false; ways.len()], ways, last: None, fired: 0 }
     }
 
     /// The line that opens the call.
@@ -69,6 +76,9 @@ impl Course {
         let Some(first) = self.ways.iter().position(matching) else {
             return if self.all_said() { Next::Finished } else { Next::Unmatched };
         };
+        if self.fired >= MOST_FIRED {
+            return Next::Endless;
+        }
         let twin = |at: &usize| match (&self.ways[*at], &self.ways[first]) {
             (Way::Reply(rule), Way::Reply(wanted)) => rule == wanted && !self.said[*at],
             _ => false,
@@ -84,12 +94,21 @@ impl Course {
     /// The caller says this line.
     pub(super) fn say(&mut self, line: usize) {
         self.said[line] = true;
+        self.fired += u32::from(matches!(self.ways[line], Way::Reply(_)));
         self.last = Some(line);
     }
 
-    /// Nothing is left that was not said.
+    /// The script is played to its end: nothing follows what was said last. Rules are for what an agent may say, and need not
+    /// all fire. But where the first message has no follow-up, or is empty, one of them must have: a greeting alone is no
+    /// conversation.
     pub(super) fn done(&self) -> bool {
-        self.follow_up().is_none() && self.all_said()
+        let led_on = |line: usize| !matches!(self.ways[line], Way::Opening);
+        self.follow_up().is_none() && (self.last.is_some_and(led_on) || self.all_said())
+    }
+
+    /// What is said of [`Next::Endless`].
+    pub(super) fn circle() -> String {
+        format!("conditions have fired {MOST_FIRED} times: the agent and the script set each other off in a circle")
     }
 
     fn all_said(&self) -> bool {

@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 use super::player::{Answer, Request};
 use super::prepare::Speaker;
 use super::suite::{Function, placeholders};
+use crate::http;
 
 /// The longest answer that is read.
 const LARGEST_ANSWER: usize = 1 << 20;
-const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// The errands of one call; they begin when they are first asked after. Dropping them gives up what is under way.
 #[derive(Debug)]
@@ -154,13 +154,7 @@ impl Runner {
         for (name, value) in &function.query {
             url.query_pairs_mut().append_pair(name, &self.filled(value)?);
         }
-        crate::transport::tls::install_crypto();
-        let mut client = reqwest::Client::builder().connect_timeout(CONNECT_TIME);
-        if url.scheme() == "http" {
-            // Without TLS the system's root certificates are not needed, and a bare container may have none.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.redirect(reqwest::redirect::Policy::none()).build().map_err(|error| line(&error))?;
+        let client = http::client(&url).map_err(|error| line(&error))?;
         let mut request = if function.post { client.post(url) } else { client.get(url) };
         for (name, value) in &function.headers.0 {
             request = request.header(name, self.filled(value)?);

@@ -315,8 +315,9 @@ impl Player {
                 self.begin_line(opening);
                 return false;
             }
-            // The agent had not finished: what it adds is a part of its turn.
-            State::Thinking { until, .. } if self.frames < until && agent_speaks => {
+            // The agent had not finished: what it adds is a part of its turn. Its word that it begins is not enough: nothing may
+            // come of it.
+            State::Thinking { until, .. } if self.frames < until && self.ear.voiced() => {
                 self.unmatched = 0;
                 self.state = State::listening(self.frames, true);
                 return false;
@@ -416,6 +417,7 @@ impl Player {
             Next::Line(line) if self.manner.pause.is_zero() => self.begin_line(line),
             Next::Line(line) => self.state = State::Thinking { until: self.frames + frames_in(self.manner.pause), line },
             Next::Finished => self.finish(EndReason::ScriptFinished, String::new()),
+            Next::Endless => self.finish(EndReason::UnexpectedReply, Course::circle()),
             Next::Unmatched => return false,
         }
         true

@@ -66,7 +66,7 @@ impl Client {
         let mut failures = 0;
         loop {
             let answer = self.post_once(&path, Some(body), CALL_TIMEOUT).await;
-            match answer.and_then(|answer| answer.read(|answer| Ok(answer["turn_id"].as_u64()))) {
+            match answer.and_then(|answer| answer.read(|answer| Ok(number(&answer["turn_id"])))) {
                 Err(error) if was_not_taken(&error) && failures + 1 < self.retry().tries => {
                     failures += 1;
                     tokio::time::sleep(self.retry().wait(failures, &error)).await;
@@ -85,6 +85,11 @@ impl Client {
         let body = json!({ "reason": reason });
         self.again(|| async { self.post_once(&path, Some(&body), CALL_TIMEOUT).await.map(|_| ()) }).await
     }
+}
+
+/// A number, also one in a text.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 fn was_not_taken(error: &ApiError) -> bool {

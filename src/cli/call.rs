@@ -120,8 +120,9 @@ impl Caller {
             CallIds { call_id: new_call_id(), scenario_id: Some(key), scenario: Some(scenario.name.clone()), ..CallIds::default() };
         progress.line(&format!("calling {} for {:?}", self.to, scenario.name));
         let began = Utc::now();
+        let connect = ConnectOptions { agent_speaks_first: ready.script.agent_opens(), ..self.connect.clone() };
         let connected = tokio::select! {
-            connected = self.to.connect(&self.connect, &ids) => connected,
+            connected = self.to.connect(&connect, &ids) => connected,
             () = self.control.cancelled() => return FinishedCall::cancelled(ids, began),
         };
         let agent = match connected {

@@ -2,18 +2,21 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 use super::call::parse_rate;
 use super::io::{runtime, say, until_interrupted};
 use super::outcome::report_call;
 use super::settings::{ConfigArgs, agent, chat_door, chirp_door, fits, out_folder};
 use crate::audio::Rate;
-use crate::call::Limits;
+use crate::call::{CallIds, CallOutcome, Limits};
 use crate::config::Config;
 use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
+use crate::record::RecordError;
 use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, Happening, serve};
 use crate::transport::WayOut;
@@ -84,9 +87,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 Happening::Began(ids) => say(&format!("call {} began", ids.call_id)),
                 Happening::Event(..) => {}
                 Happening::Over(call) => {
-                    let kept = out.clone();
-                    let told = tokio::task::spawn_blocking(move || tell(&call, &kept)).await;
-                    runs.push(told.map_err(|error| Failure::infrastructure(format!("measuring a call failed: {error}")))?);
+                    let (call, kept) = (Arc::new(*call), out.clone());
+                    let measured = Arc::clone(&call);
+                    let told = tokio::task::spawn_blocking(move || tell(&measured, &kept)).await;
+                    runs.push(told.unwrap_or_else(|panic| unmeasured(&call, &out, &panic)));
                 }
             }
         }
@@ -151,9 +155,30 @@ pub(super) fn closed_door(error: DoorError) -> Failure {
 
 /// Measures a call that is over and says how it went.
 fn tell(call: &FinishedCall, out: &Path) -> RunReport {
-    let ids = &call.ids;
+    told(call, report_call(call, &name_of(&call.ids), out, Thresholds::default()), out)
+}
+
+/// The report of a call whose measuring broke down. The other calls are none the worse for it.
+fn unmeasured(call: &FinishedCall, out: &Path, panic: &JoinError) -> RunReport {
+    let recording = Some(Err(RecordError::Malformed {
+        path: call.folder.clone().unwrap_or_else(|| out.to_owned()),
+        problem: format!("measuring it broke down: {panic}"),
+    }));
+    let outcome = CallOutcome { end: call.outcome.end.clone(), duration: call.outcome.duration };
+    let (ids, folder, unreachable) = (call.ids.clone(), call.folder.clone(), call.unreachable.clone());
+    let call = FinishedCall { ids, began: call.began, folder, outcome, recording, unreachable };
+    tell(&call, out)
+}
+
+/// What a call is called in the report.
+fn name_of(ids: &CallIds) -> String {
     let name = ids.scenario.clone().or_else(|| ids.scenario_id.as_ref().map(|id| format!("scenario {id}")));
-    let mut report = report_call(call, &name.unwrap_or_else(|| format!("call {}", ids.call_id)), out, Thresholds::default());
+    name.unwrap_or_else(|| format!("call {}", ids.call_id))
+}
+
+/// Says how a call went, in one line.
+fn told(call: &FinishedCall, mut report: RunReport, out: &Path) -> RunReport {
+    let ids = &call.ids;
     report.run_id = ids.run_id.clone().map(|id| id.parse::<u64>().map_or_else(|_| id.into(), Into::into));
     let by = call.outcome.end.by.map_or("trunkline", crate::call::Side::name);
     let mut line = format!("call {} ended by {by}: {}", ids.call_id, report.verdict.name());

@@ -114,9 +114,16 @@ impl WaitArgs {
     }
 }
 
+/// The longest time that is taken, ten years: a longer one does not fit into every clock.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// A flag's time in seconds.
 pub(super) fn seconds(flag: &str, value: f64) -> Result<Duration, Failure> {
-    Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{flag} {value}: not a time")))
+    let time = Duration::try_from_secs_f64(value).map_err(|_| Failure::usage(format!("{flag} {value}: not a time")))?;
+    if time > LONGEST {
+        return Err(Failure::usage(format!("{flag} {value}: longer than {} seconds, which is ten years", LONGEST.as_secs())));
+    }
+    Ok(time)
 }
 
 /// The ledger: `$TRUNKLINE_LEDGER`, else in the user's data folder.
@@ -140,7 +147,7 @@ pub(super) fn chirp_door(config: &Config) -> Result<DoorConfig, Failure> {
     let tls = tls_files("doors.chirp", door.certificate.as_ref(), door.key.as_ref())?;
     let limits = ChirpLimits {
         max_message: door.max_message.unwrap_or(ChirpLimits::default().max_message),
-        idle: Some(Duration::from_secs(door.idle_s.unwrap_or(60))),
+        idle: Some(idle("doors.chirp", door.idle_s)?.unwrap_or(Duration::from_secs(60))),
     };
     let file = door.credentials_file.as_deref();
     Ok(DoorConfig {
@@ -162,9 +169,20 @@ pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
         agent_speaks_first: door.agent_speaks_first,
         max_calls: door.max_calls.unwrap_or(plain.max_calls),
         max_message: door.max_message.unwrap_or(plain.max_message),
-        idle: door.idle_s.map(Duration::from_secs).or(plain.idle),
+        idle: idle("doors.chat", door.idle_s)?.or(plain.idle),
         ..plain
     })
+}
+
+/// The idle time of a door.
+fn idle(table: &str, seconds: Option<u64>) -> Result<Option<Duration>, Failure> {
+    let time = seconds.map(Duration::from_secs);
+    match time.filter(|time| time.is_zero() || *time > LONGEST) {
+        None => Ok(time),
+        Some(wrong) => {
+            Err(Failure::usage(format!("[{table}] idle_s = {}: give 1 to {} seconds", wrong.as_secs(), LONGEST.as_secs())))
+        }
+    }
 }
 
 fn tls_files(table: &str, certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Result<Option<TlsFiles>, Failure> {
@@ -225,6 +243,14 @@ impl Playable {
                 Box::new(script.caller(Patience { silent_agent: patience.unwrap_or(usual.silent_agent), ..usual }))
             }
             Self::Text(script) => Box::new(script.caller(patience.unwrap_or(TEXT_PATIENCE))),
+        }
+    }
+
+    /// The agent is to write first. On voice its transport says who begins.
+    pub(super) fn agent_opens(&self) -> bool {
+        match self {
+            Self::Voice(_) => false,
+            Self::Text(script) => script.agent_opens(),
         }
     }
 

@@ -51,14 +51,14 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RecordError> 
     })
 }
 
-/// The events of a call's folder. A last line that a crash tore off is left out.
+/// The events of a call's folder. A last line that a crash tore off, also within a letter, is left out.
 pub(crate) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError> {
     let path = folder.join(EVENTS_JSONL);
     let read = |source| RecordError::Read { path: path.clone(), source };
-    let mut lines = BufReader::new(File::open(&path).map_err(read)?).lines().enumerate().peekable();
+    let mut lines = BufReader::new(File::open(&path).map_err(read)?).split(b'\n').enumerate().peekable();
     let mut events = Vec::new();
     while let Some((number, line)) = lines.next() {
-        match serde_json::from_str(&line.map_err(read)?) {
+        match serde_json::from_slice(&line.map_err(read)?) {
             Ok(event) => events.push(event),
             Err(_) if lines.peek().is_none() => {}
             Err(error) => {

@@ -11,6 +11,9 @@ use crate::call::{Leg, LegEvent};
 /// Calls that may wait to be taken.
 const MOST_WAITING: usize = 16;
 
+/// Events that are kept of a caller whose call has not begun. Then it is not read any more: its connection holds the rest.
+const MOST_KEPT: usize = 256;
+
 /// A caller's leg, while its call has not begun.
 pub trait CallerLeg: Leg {
     /// Something failed on our side: says so and closes.
@@ -29,7 +32,9 @@ pub async fn wait_for<T>(leg: &mut dyn CallerLeg, work: impl Future<Output = T>)
     let (mut kept, mut skipped) = (VecDeque::new(), 0);
     let waited = std::future::poll_fn(|cx| {
         // All that has come before the work is done is let go: none of it waits when the call begins.
-        while let Poll::Ready(event) = leg.poll_event(cx) {
+        while kept.len() < MOST_KEPT
+            && let Poll::Ready(event) = leg.poll_event(cx)
+        {
             match event {
                 LegEvent::Audio(samples) => skipped += samples.len() as u64,
                 hangup @ LegEvent::Hangup { .. } => return Poll::Ready(Err(hangup)),

@@ -112,6 +112,10 @@ impl Running {
         self.child.wait().expect("it is ours");
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is ours").is_some()
+    }
+
     pub fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().expect("it is ours")
     }

@@ -3,7 +3,7 @@
 `api_chat` runs are to be polled; `text` and `websocket` runs dial the agent's WebSocket. `GET /seen` tells what was posted.
 
 Scenarios: 1 the caller opens with a line; 2 the agent is to open; 3 a turn of the caller fails, and the chat with it;
-4 the caller ends the chat as soon as it is answered.
+4 the caller ends the chat as soon as it is answered; 5 turns are numbered in texts; 6 posts are taken and get no turn.
 """
 
 import argparse
@@ -159,7 +159,8 @@ class Handler(BaseHTTPRequestHandler):
                     run.turns[max(run.turns) + 1] = (time.monotonic() + 0.4, run.lines.pop(0) if run.lines else None)
                 if run.scenario == 4:
                     run.end("Testing agent-ended-call", True)
-                return self.answer(202, {"run_id": run.id, "result_id": run.result_id, "turn_id": max(run.turns), "status": "generating"})
+                turn = {5: str(max(run.turns)), 6: None}.get(run.scenario, max(run.turns))
+                return self.answer(202, {"run_id": run.id, "result_id": run.result_id, "turn_id": turn, "status": "generating"})
             if found := re.fullmatch(r"/test_framework/v1/runs/(\d+)/end-chat/", self.path):
                 run = API.runs[int(found[1])]
                 run.posts.append({"end-chat": body.get("reason")})

@@ -76,6 +76,13 @@ class Caller:
         await self.lines(ws)
         await ws.wait_closed()
 
+    async def burst(self, ws):
+        """Says its lines at once, and waits for an answer to the last."""
+        for line in self.args.say:
+            await ws.send(json.dumps({"content": line}))
+        await self.until(ws, self.says(self.args.say[-1]))
+        await ws.close(1000)
+
     async def results(self, ws):
         """Says its line, and gives each function that is called its result."""
         await ws.send(json.dumps({"content": self.args.say[0]}))

@@ -31,6 +31,7 @@ def message(content, **more):
     return json.dumps({"choices": [{"message": {"role": "assistant", "content": content, **more}, "finish_reason": "stop"}]})
 
 
+OPEN = []
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 
@@ -54,18 +55,30 @@ def serve(connection, mode):
         connection.sendall(whole("200 OK", message(None)))
     elif mode == "tools":
         last = body["messages"][-1]
+        if any(entry.get("content") == "" for entry in body["messages"]):
+            connection.sendall(whole("400 Bad Request", json.dumps({"error": {"message": "an empty message"}})))
+            return connection.close()
         said = any(entry.get("tool_calls") for entry in body["messages"])
         connection.sendall(whole("200 OK", message(f"after {json.dumps(last)}") if said else message(None, tool_calls=calls)))
     elif mode == "tools-streamed":
         pieces = [{"index": 0, "id": "c1", "function": {"name": "book", "arguments": ""}},
-                  {"index": 0, "function": {"arguments": '{"at": '}}, {"index": 0, "function": {"arguments": '"9:00"}'}}]
+                  {"index": 0, "function": {"arguments": '{"at": '}},
+                  {"index": 0, "id": "c1", "function": {"name": "book", "arguments": '"9:00"}'}}]
         text = "".join("data: " + json.dumps({"choices": [{"delta": {"tool_calls": [piece]}}]}) + "\n\n" for piece in pieces)
         # In pieces that break a line and a letter.
         text = (text + chunk("Vergnügen ✔") + chunk(None, "stop") + "data: [DONE]\n\n").encode()
         connection.sendall(STREAM)
         for at in range(0, len(text), 7):
             connection.sendall(text[at : at + 7])
-    elif mode == "history":
+    elif mode == "done-open":
+        connection.sendall(STREAM + (chunk("Hello") + chunk(None, "stop") + "data: [DONE]\n\n").encode())
+        # The body has no end.
+        return OPEN.append(connection)
+    elif mode == "empty-first" and len(body["messages"]) == 1:
+        connection.sendall(whole("200 OK", message(None)))
+    elif mode in ("history", "slow-history", "empty-first"):
+        if mode == "slow-history":
+            time.sleep(1)
         connection.sendall(whole("200 OK", message(json.dumps([key, body["model"], body["stream"], body["messages"]]))))
     connection.close()
 

@@ -172,9 +172,8 @@ impl<'a> Reader<'a> {
         let mut pieces = Vec::new();
         let mut text = String::new();
         while self.at < self.action.len() {
-            let rest = &self.action[self.at..];
             let Some(tag) = self.tag() else {
-                let next = rest.chars().next().expect("something is left");
+                let Some(next) = self.action[self.at..].chars().next() else { break };
                 text.push(next);
                 self.at += next.len_utf8();
                 continue;
@@ -347,6 +346,8 @@ impl<'a> Reader<'a> {
             }
             Err(begin) => {
                 self.problems.push(problem_at(self.action, self.at, &begin, "the tag is not finished: > is missing"));
+                // All that follows is inside it.
+                self.at = self.action.len();
                 None
             }
         }

@@ -47,6 +47,12 @@ impl TextScript {
         Self { pause: personality.pause, ..self.clone() }
     }
 
+    /// The agent is to write first: the script's first message is empty.
+    #[must_use]
+    pub fn agent_opens(&self) -> bool {
+        self.script.opening.is_none()
+    }
+
     /// What the script needs the agent's leg to be able to do.
     #[must_use]
     pub fn needs(&self) -> Abilities {

@@ -91,6 +91,10 @@ impl TextPlayer {
         self.state = State::NextStep;
         match answer {
             Answer::Called | Answer::Spoken(_) => {}
+            Answer::Filled(text) if text.trim().is_empty() => {
+                let detail = "a message has no words: the values that its functions gave are empty";
+                self.finish(EndReason::CallerFailed, detail.to_owned());
+            }
             Answer::Filled(text) => self.write(text),
             Answer::Failed(why) => self.finish(EndReason::CallerFailed, why),
         }
@@ -141,6 +145,7 @@ impl TextPlayer {
                 Next::Line(line) if self.pause.is_zero() => self.begin_line(line),
                 Next::Line(line) => self.state = State::Thinking { until: now + self.pause, line },
                 Next::Finished => self.finish(EndReason::ScriptFinished, String::new()),
+                Next::Endless => self.finish(EndReason::UnexpectedReply, Course::circle()),
                 Next::Unmatched => {
                     self.unmatched = Some(reply);
                     continue;
@@ -158,6 +163,7 @@ impl TextPlayer {
         let waited = self.patience.as_secs_f64();
         match self.unmatched.take() {
             None => self.finish(EndReason::AgentSilent, format!("the agent wrote nothing for {waited} s")),
+            Some(_) if self.course.done() => self.finish(EndReason::ScriptFinished, String::new()),
             Some(reply) => self.finish(EndReason::UnexpectedReply, format!("no condition is for what the agent wrote: {reply:?}")),
         }
     }

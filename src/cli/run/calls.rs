@@ -19,13 +19,17 @@ use crate::conversation::FinishedCall;
 use crate::error::Failure;
 use crate::record::{CALL_JSON, CallInfo, RecordError};
 use crate::serve::{Desk, Happening, serve};
-use crate::transport::chat::{ChatDoor, chats_of};
+use crate::transport::chat::{ChatDoor, REST_FAREWELL, chats_of};
 use crate::transport::chirp::DoorConfig;
 use crate::transport::web_socket::{Door, DoorError};
 use crate::transport::{Arrivals, WayOut};
 
 /// How long calls may take to end after the API says that all runs have.
-const LAST_CALLS: Duration = Duration::from_secs(20);
+/// Longer than any leg takes to say farewell.
+const LAST_CALLS: Duration = Duration::from_secs(REST_FAREWELL.as_secs() + 10);
+/// Between two looks at our own calls, and at another process's folders.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_BESIDE_EVERY: Duration = Duration::from_millis(500);
 
 /// How the calls of a mode come in.
 pub(in super::super) enum WayIn {
@@ -162,12 +166,21 @@ impl Calls {
     pub(super) async fn close(self, out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
         match self {
             Self::Beside(_) => {
-                let all_over = || recorded_since(out, since).iter().all(|call| matches!(call.recording, Some(Ok(_))));
-                wait_for_last_calls(all_over).await;
-                recorded_since(out, since)
+                let over = |calls: &[FinishedCall]| calls.iter().all(|call| matches!(call.recording, Some(Ok(_))));
+                let until = tokio::time::Instant::now() + LAST_CALLS;
+                loop {
+                    let calls = look_beside(out, since).await;
+                    if over(&calls) || tokio::time::Instant::now() >= until {
+                        return calls;
+                    }
+                    tokio::time::sleep(LOOK_BESIDE_EVERY).await;
+                }
             }
             Self::Here(door) => {
-                wait_for_last_calls(|| lock(&door.seen).under_way == 0).await;
+                let until = tokio::time::Instant::now() + LAST_CALLS;
+                while lock(&door.seen).under_way > 0 && tokio::time::Instant::now() < until {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
                 // The receiver is there as long as the door serves.
                 let _ = door.stop.send(());
                 drop(door.serving.await);
@@ -178,11 +191,11 @@ impl Calls {
     }
 }
 
-async fn wait_for_last_calls(all_over: impl Fn() -> bool) {
-    let until = tokio::time::Instant::now() + LAST_CALLS;
-    while !all_over() && tokio::time::Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+/// [`recorded_since`], off the runtime's threads.
+async fn look_beside(out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
+    let out = out.to_owned();
+    let looked = tokio::task::spawn_blocking(move || recorded_since(&out, since)).await;
+    looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 async fn watch(mut happenings: mpsc::UnboundedReceiver<Happening>, seen: Arc<Mutex<Seen>>, progress: Progress) {

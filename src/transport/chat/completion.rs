@@ -23,11 +23,18 @@ pub(super) struct Reader {
     gathered: Completion,
     /// The stream has said that it is whole.
     whole: bool,
+    /// Nothing follows.
+    done: bool,
 }
 
 impl Reader {
     pub(super) fn new(streamed: bool) -> Self {
-        Self { streamed, bytes: Vec::new(), gathered: Completion::default(), whole: false }
+        Self { streamed, bytes: Vec::new(), gathered: Completion::default(), whole: false, done: false }
+    }
+
+    /// The stream has ended, whatever its connection does.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
     }
 
     /// True: some of the answer itself has come.
@@ -36,7 +43,9 @@ impl Reader {
         if !self.streamed {
             return Ok(true);
         }
-        while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
+        while !self.done
+            && let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n')
+        {
             let line: Vec<u8> = self.bytes.drain(..=end).collect();
             self.line(&line)?;
         }
@@ -50,7 +59,7 @@ impl Reader {
             return if line.trim_ascii_start().starts_with(b"{") { Err("the answer is not a stream".to_owned()) } else { Ok(()) };
         };
         if data == b"[DONE]" {
-            self.whole = true;
+            (self.whole, self.done) = (true, true);
             return Ok(());
         }
         let chunk = parse(data)?;
@@ -67,7 +76,7 @@ impl Reader {
         Ok(())
     }
 
-    /// A call comes in pieces: the first has its id and name, each a part of its arguments.
+    /// A call comes in pieces: the first has its id and name, which some servers repeat, each a part of its arguments.
     fn piece_of_call(&mut self, piece: &Value) {
         let calls = &mut self.gathered.calls;
         let place = piece["index"].as_u64().map_or(calls.len(), |index| index as usize).min(calls.len());
@@ -76,8 +85,12 @@ impl Reader {
         }
         let call = &mut calls[place];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        call.id.push_str(&text(&piece["id"]));
-        call.name.push_str(&text(&piece["function"]["name"]));
+        if call.id.is_empty() {
+            call.id = text(&piece["id"]);
+        }
+        if call.name.is_empty() {
+            call.name = text(&piece["function"]["name"]);
+        }
         if let Value::String(arguments) = &mut call.arguments {
             arguments.push_str(&text(&piece["function"]["arguments"]));
         }
@@ -86,7 +99,9 @@ impl Reader {
     pub(super) fn finish(mut self) -> Result<Completion, String> {
         if self.streamed {
             let rest = std::mem::take(&mut self.bytes);
-            self.line(&rest)?;
+            if !self.done {
+                self.line(&rest)?;
+            }
             return if self.whole { Ok(self.gathered) } else { Err("the stream was cut off before its end".to_owned()) };
         }
         let answer = parse(&self.bytes)?;

@@ -139,24 +139,24 @@ impl ChatLeg {
         }
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) {
-        while self.link.is_open() {
-            let now = Instant::now();
-            if let Some((at, reason)) = self.leaving {
-                if now >= at {
-                    self.link.close(reason, String::new(), CloseCode::Normal);
-                    return;
-                }
-            } else if let Some(due) = self.session.due(now) {
-                self.do_now(due);
-                continue;
-            }
-            let wake = self.leaving.map(|(at, _)| at).or_else(|| self.session.next_wake()).unwrap_or(now + NEVER);
-            self.timer.as_mut().reset(wake);
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return;
-            }
+    /// Does what is due. True: something was done, and may be to be sent.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.link.is_open() {
+            return false;
         }
+        let now = Instant::now();
+        if let Some((at, reason)) = self.leaving {
+            if now >= at {
+                self.link.close(reason, String::new(), CloseCode::Normal);
+                return true;
+            }
+        } else if let Some(due) = self.session.due(now) {
+            self.do_now(due);
+            return true;
+        }
+        let wake = self.leaving.map(|(at, _)| at).or_else(|| self.session.next_wake()).unwrap_or(now + NEVER);
+        self.timer.as_mut().reset(wake);
+        self.timer.as_mut().poll(cx).is_ready()
     }
 
     fn do_now(&mut self, due: Due) {
@@ -217,7 +217,6 @@ impl Leg for ChatLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
-            self.poll_timer(cx);
             let sent = self.poll_outgoing(cx);
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
@@ -227,6 +226,8 @@ impl Leg for ChatLeg {
             }
             match self.link.poll_read(cx) {
                 Poll::Ready(read) => self.take(read),
+                // What came in time is read before the clock is looked at, however late we are.
+                Poll::Pending if self.poll_timer(cx) => {}
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -28,6 +28,7 @@ pub use door::ChatDoor;
 pub use leg::ChatLeg;
 pub use openai::{OpenAi, OpenAiError, OpenAiLeg};
 pub use process::ChatProcess;
+pub(crate) use rest::FAREWELL as REST_FAREWELL;
 pub use rest::{ApiChatLeg, chats_of};
 pub use secret::Secret;
 

@@ -111,6 +111,8 @@ pub struct OpenAiLeg {
     history: Vec<Value>,
     /// Function calls of the last answer that have no result.
     open_calls: Vec<String>,
+    /// What the caller has said since the last request.
+    waiting: Vec<String>,
     /// Something was said that is to be answered.
     owed: bool,
     asking: Option<Asking>,
@@ -137,6 +139,7 @@ impl OpenAiLeg {
             server: Arc::new(Server { settings: settings.clone(), http, key }),
             history: system.into_iter().collect(),
             open_calls: Vec::new(),
+            waiting: Vec::new(),
             owed: speaks_first,
             asking: None,
             events: VecDeque::new(),
@@ -158,7 +161,7 @@ impl OpenAiLeg {
             told["first_token_ms"] = ms(first).into();
         }
         self.events.push_back(LegEvent::Data(json!({ "openai": told })));
-        self.history.push(completion.message());
+        self.history.extend(completion.message());
         for call in completion.calls {
             self.open_calls.push(call.id.clone());
             self.events.push_back(LegEvent::FunctionCall(call));
@@ -168,6 +171,20 @@ impl OpenAiLeg {
         } else if self.open_calls.is_empty() {
             self.events.push_back(fault("EMPTY_ANSWER", "the answer has neither content nor function calls".to_owned()));
         }
+    }
+
+    /// Puts what the caller has said behind the last answer. True: there is something to ask.
+    fn next_request(&mut self) -> bool {
+        if !self.waiting.is_empty() {
+            // The interface wants a result for each call before anything else is said.
+            for id in std::mem::take(&mut self.open_calls) {
+                self.result_of(&id, &Value::Null);
+            }
+            let said = std::mem::take(&mut self.waiting);
+            self.history.extend(said.into_iter().map(|text| json!({ "role": "user", "content": text })));
+            self.owed = true;
+        }
+        std::mem::take(&mut self.owed)
     }
 
     fn result_of(&mut self, id: &str, result: &Value) {
@@ -197,7 +214,7 @@ impl Leg for OpenAiLeg {
             if let Some((reason, detail)) = self.end.take() {
                 return Poll::Ready(LegEvent::Hangup { reason, detail });
             }
-            if self.asking.is_none() && std::mem::take(&mut self.owed) {
+            if self.asking.is_none() && self.next_request() {
                 let (server, history) = (Arc::clone(&self.server), self.history.clone());
                 self.asking = Some(Box::pin(async move { server.ask(history).await }));
             }
@@ -210,14 +227,7 @@ impl Leg for OpenAiLeg {
 
     fn command(&mut self, command: LegCommand<'_>) {
         match command {
-            LegCommand::Text(text) => {
-                // The interface wants a result for each call before anything else is said.
-                for id in std::mem::take(&mut self.open_calls) {
-                    self.result_of(&id, &Value::Null);
-                }
-                self.history.push(json!({ "role": "user", "content": text }));
-                self.owed = true;
-            }
+            LegCommand::Text(text) => self.waiting.push(text.to_owned()),
             LegCommand::FunctionResult(result) if self.open_calls.contains(&result.id) => {
                 self.open_calls.retain(|id| *id != result.id);
                 self.result_of(&result.id, &result.result);
@@ -225,6 +235,7 @@ impl Leg for OpenAiLeg {
             }
             LegCommand::Hangup(reason) => {
                 (self.asking, self.owed) = (None, false);
+                self.waiting.clear();
                 self.end.get_or_insert((reason, String::new()));
             }
             _ => {}
@@ -265,7 +276,11 @@ impl Server {
         }
         let (mut reader, mut first_token) = (completion::Reader::new(self.settings.stream), None);
         let mut read = 0;
-        while let Some(chunk) = response.chunk().await.map_err(|error| format!("the answer broke off: {}", http::detail(&error)))? {
+        // Some servers keep the connection open behind the answer.
+        while !reader.is_done()
+            && let Some(chunk) =
+                response.chunk().await.map_err(|error| format!("the answer broke off: {}", http::detail(&error)))?
+        {
             read += chunk.len();
             if read > LARGEST_ANSWER {
                 return Err(format!("the answer is larger than {} MiB", LARGEST_ANSWER >> 20));
@@ -280,9 +295,13 @@ impl Server {
 }
 
 impl completion::Completion {
-    /// As it stands in the history.
-    fn message(&self) -> Value {
-        let mut message = json!({ "role": "assistant", "content": self.content });
+    /// As it stands in the history; none where there is nothing in it.
+    fn message(&self) -> Option<Value> {
+        let content = Some(&self.content).filter(|content| !content.trim().is_empty());
+        if content.is_none() && self.calls.is_empty() {
+            return None;
+        }
+        let mut message = json!({ "role": "assistant", "content": content });
         if !self.calls.is_empty() {
             let call = |call: &FunctionCall| {
                 let arguments = call.arguments.as_str().map_or_else(|| call.arguments.to_string(), str::to_owned);
@@ -290,6 +309,6 @@ impl completion::Completion {
             };
             message["tool_calls"] = self.calls.iter().map(call).collect();
         }
-        message
+        Some(message)
     }
 }

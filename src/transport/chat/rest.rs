@@ -25,7 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(3);
 /// How long a run may be starting (409) after it says that it is in progress.
 const STARTING: Duration = Duration::from_secs(60);
-
+/// How long the last words and the end of the chat may take to reach the API, with the client's repeats.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(30);
 /// Messages of the agent that may wait to be posted.
 const MOST_QUEUED: usize = 1000;
 /// Between two looks at the runs of a result.
@@ -51,6 +52,8 @@ pub struct ApiChatLeg {
     /// The agent's side ends the conversation: what the API is told, and what the call.
     leaving: Option<(String, EndReason)>,
     crash: Option<String>,
+    /// Why the chat cannot go on.
+    lost: Option<String>,
     end: Option<(EndReason, String)>,
 }
 
@@ -81,6 +84,7 @@ impl ApiChatLeg {
             rest: Box::pin(tokio::time::sleep(Duration::ZERO)),
             leaving: None,
             crash: None,
+            lost: None,
             end: None,
         }
     }
@@ -122,9 +126,19 @@ impl ApiChatLeg {
             Done::Turn(Ok(turn)) => self.take_turn(turn),
             Done::Posted(body, Ok(turn)) => {
                 self.up = true;
-                if let Some(turn) = turn.filter(|_| body.get("content").is_some()) {
-                    self.awaited.push_back(turn);
-                    self.last = turn;
+                match turn {
+                    _ if body.get("content").is_none() => {}
+                    Some(turn) => {
+                        self.awaited.push_back(turn);
+                        self.last = turn;
+                    }
+                    None => {
+                        let detail = "the API took a message of the agent and named no turn that answers it (turn_id)".to_owned();
+                        // The run would wait for ever: its chat is ended there too.
+                        self.outgoing.clear();
+                        self.leaving.get_or_insert((detail.clone(), EndReason::ConnectionLost));
+                        self.lost = Some(detail);
+                    }
                 }
             }
             Done::Turn(Err(error)) if is_conflict(&error) => self.conflict(None),
@@ -134,7 +148,7 @@ impl ApiChatLeg {
                     tracing::warn!(run = self.run_id, "the chat may go on: {error}");
                 }
                 let reason = self.leaving.as_ref().map_or(EndReason::HungUp, |(_, reason)| *reason);
-                self.end = Some((reason, String::new()));
+                self.end = Some((reason, self.lost.take().unwrap_or_default()));
             }
             Done::Turn(Err(error)) | Done::Posted(_, Err(error)) => {
                 self.end = Some((EndReason::ConnectionLost, error.to_string()));
@@ -299,6 +313,10 @@ impl Leg for ApiChatLeg {
             let done = ready!(self.poll_done(cx));
             self.take(done);
         }
+    }
+
+    fn farewell(&self) -> Duration {
+        FAREWELL
     }
 
     fn command(&mut self, command: LegCommand<'_>) {

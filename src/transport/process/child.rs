@@ -24,6 +24,8 @@ const LAST_PATIENCE: Duration = Duration::from_millis(500);
 const AFTER_EXIT: Duration = Duration::from_millis(200);
 /// A longer line of the child's log is cut here.
 const LONGEST_LINE: usize = 4096;
+/// Lines of the child's log that are kept of each second; the others are counted.
+const MOST_LINES: u32 = 1000;
 
 /// A child that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +51,39 @@ pub(in crate::transport) struct Child {
     stderr: Option<ChildStderr>,
     line: Vec<u8>,
     lines: VecDeque<String>,
+    pace: LogPace,
+    /// Its log's turn to be read; else that of its stdout.
+    log_next: bool,
     ending: Ending,
     finished: bool,
     timer: Pin<Box<Sleep>>,
+}
+
+/// Keeps a child that floods its log from filling the call's.
+struct LogPace {
+    second: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl LogPace {
+    /// Whether a line of this moment is kept, and what is to be said before it.
+    fn admits(&mut self, now: Instant) -> Option<Option<String>> {
+        if now.duration_since(self.second) >= Duration::from_secs(1) {
+            (self.second, self.lines) = (now, 0);
+        }
+        if self.lines == MOST_LINES {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(self.left_out())
+    }
+
+    fn left_out(&mut self) -> Option<String> {
+        let lines = std::mem::take(&mut self.left_out);
+        (lines > 0).then(|| format!("[{lines} lines left out: more than {MOST_LINES} a second]"))
+    }
 }
 
 /// What came from a child.
@@ -116,6 +148,8 @@ impl Child {
             stderr,
             line: Vec::new(),
             lines: VecDeque::new(),
+            pace: LogPace { second: Instant::now(), lines: 0, left_out: 0 },
+            log_next: true,
             ending: Ending::No,
             finished: false,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -176,12 +210,19 @@ impl Child {
     /// The next thing that it says or does.
     pub(in crate::transport) fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
         self.poll_exit(cx);
-        self.poll_stderr(cx);
-        if let Some(line) = self.lines.pop_front() {
-            return Poll::Ready(Output::Log(line));
+        // A child that is never quiet must not keep its time from passing.
+        if self.exited.is_none() {
+            self.poll_timer(cx);
+        } else if Instant::now() >= self.timer.deadline() {
+            // Whoever still holds its pipes: what is in them is read, and no more comes.
+            self.signal(Signal::SIGKILL);
         }
-        if let Some(bytes) = self.poll_stdout(cx) {
-            return Poll::Ready(Output::Bytes(bytes));
+        for log in [self.log_next, !self.log_next] {
+            let output = if log { self.poll_log(cx).map(Output::Log) } else { self.poll_stdout(cx).map(Output::Bytes) };
+            if let Some(output) = output {
+                self.log_next = !log;
+                return Poll::Ready(output);
+            }
         }
         self.poll_timer(cx);
         if self.exited.is_some() && self.stdout.is_none() && self.stderr.is_none() {
@@ -215,12 +256,13 @@ impl Child {
         }
     }
 
-    fn poll_stderr(&mut self, cx: &mut Context<'_>) {
-        while let Some(stderr) = self.stderr.as_mut() {
+    /// The next line of its log. No more is read while lines wait.
+    fn poll_log(&mut self, cx: &mut Context<'_>) -> Option<String> {
+        while let Some(stderr) = self.stderr.as_mut().filter(|_| self.lines.is_empty()) {
             let mut bytes = [0; 1024];
             let mut buffer = ReadBuf::new(&mut bytes);
             match Pin::new(stderr).poll_read(cx, &mut buffer) {
-                Poll::Pending => return,
+                Poll::Pending => break,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     for byte in buffer.filled() {
                         if *byte == b'\n' || self.line.len() == LONGEST_LINE {
@@ -236,13 +278,17 @@ impl Child {
                     if !self.line.is_empty() {
                         self.end_line();
                     }
+                    self.lines.extend(self.pace.left_out());
                 }
             }
         }
+        self.lines.pop_front()
     }
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
+        let Some(left_out) = self.pace.admits(Instant::now()) else { return };
+        self.lines.extend(left_out);
         self.lines.push_back(String::from_utf8_lossy(&line).into_owned());
     }
 
@@ -288,16 +334,20 @@ impl Child {
         let _ = killpg(self.group, signal);
     }
 
-    fn hangup(&mut self) -> LegEvent {
+    fn hangup(&self) -> LegEvent {
         let status = self.exited.clone().unwrap_or_default();
         match self.ending {
-            Ending::No if self.failed => {
-                LegEvent::Hangup { reason: EndReason::ConnectionLost, detail: format!("the process ended: {status}") }
-            }
+            // It closed its stdout first, and then failed by itself.
+            Ending::Asked(_) if self.failed && self.mute => crashed(&status),
+            Ending::No if self.failed => crashed(&status),
             Ending::No => LegEvent::Hangup { reason: EndReason::HungUp, detail: status },
             Ending::Asked(reason) | Ending::Told(reason) | Ending::Killed(reason) => LegEvent::Hangup { reason, detail: status },
         }
     }
+}
+
+fn crashed(status: &str) -> LegEvent {
+    LegEvent::Hangup { reason: EndReason::ConnectionLost, detail: format!("the process ended: {status}") }
 }
 
 impl Drop for Child {
