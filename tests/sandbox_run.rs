@@ -367,8 +367,12 @@ fn an_interrupted_run_ends_its_calls_and_says_so() {
     run.wait_for("the call", |line| line.contains("began").then_some(()));
     run.interrupt();
     run.wait_for("that it ends the calls", |line| line.contains("interrupted: ending the calls of result").then_some(()));
-    assert_eq!(run.wait().code(), Some(1));
+    let code = run.wait().code();
     let report: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    // A machine that was too busy to keep the pace makes the run void beside that.
+    let kinds: Vec<&str> =
+        report["runs"][0]["failures"].as_array().unwrap().iter().map(|failure| failure["kind"].as_str().unwrap()).collect();
+    assert_eq!(code, Some(if kinds.contains(&"pacing_slipped") { 3 } else { 1 }), "{report}");
     assert_eq!(
         (&report["status"], &report["runs"][0]["failures"][0]["kind"]),
         (&"cancelled".into(), &"run_cancelled".into()),
