@@ -272,6 +272,10 @@ fn tied_report(plan: &Plan, state: &ResultState, run: &RunState, call: &Finished
     let of_api = run_report(run);
     let of_call = report_call(call, &of_api.scenario, &plan.out, plan.thresholds);
     let mut failures = of_call.failures;
+    if run.status == Status::Cancelled {
+        // The caller left because it was told to.
+        failures.retain(|failure| failure.kind != FailureKind::CallerLost);
+    }
     let said = api_failures(run);
     // What the door saw says more than the API's "failed"; both are told only where the door saw nothing wrong.
     let explained = failures.iter().any(|failure| !failure.kind.is_void());
