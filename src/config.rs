@@ -53,7 +53,9 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::audio::Rate;
+use crate::error::FileError;
 use crate::sandbox::MetricThresholds;
+use crate::spelling::unknown_key;
 use crate::transport::WayOut;
 use crate::transport::chat::Secret;
 use crate::transport::chirp::Credentials;
@@ -184,22 +186,9 @@ const KEYS: [(&str, &[&str]); 7] = [
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("{}: {problem}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        problem: String,
-    },
+    /// The file cannot be read, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Credentials without a colon.
     #[error("{origin}: credentials are written user:password")]
     Credentials {
@@ -228,8 +217,8 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|problem| ConfigError::Malformed { path: path.to_owned(), problem })
+        let text = fs::read_to_string(path).map_err(|source| FileError::read(path, source))?;
+        Ok(Self::parse(&text).map_err(|problem| FileError::malformed(path, problem))?)
     }
 
     /// Reads a configuration's text.
@@ -248,8 +237,8 @@ fn known_keys(place: &str, table: &toml::Table) -> Result<(), String> {
     for (key, value) in table {
         let full = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
         if !known.contains(&key.as_str()) {
-            let nearest = known.iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-            return Err(format!("unknown key {full:?}; the nearest known one is {:?}", nearest.unwrap_or(&"")));
+            let place = full.strip_suffix(key.as_str()).unwrap_or_default();
+            return Err(unknown_key(place, key, known));
         }
         if let toml::Value::Table(inner) = value {
             known_keys(&full, inner)?;
@@ -281,7 +270,7 @@ fn told(variable: &str, file: Option<&Path>) -> Result<Option<(String, String)>,
     match (std::env::var(variable), file) {
         (Ok(text), _) => Ok(Some((text, variable.to_owned()))),
         (Err(_), Some(path)) => {
-            let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            let text = fs::read_to_string(path).map_err(|source| FileError::read(path, source))?;
             Ok(Some((text, path.display().to_string())))
         }
         (Err(_), None) => Ok(None),

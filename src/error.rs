@@ -1,6 +1,8 @@
-//! What a command ends with: one clear line, a hint, an exit code.
+//! What a command ends with: one clear line, a hint, an exit code; and files that cannot be used.
 
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// How a command ends. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,37 @@ pub enum Exit {
     Usage = 2,
     /// The infrastructure failed, or the run is void: its numbers cannot be trusted.
     Infrastructure = 3,
+}
+
+/// A file of the user's that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+}
+
+impl FileError {
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), problem: problem.into() }
+    }
 }
 
 /// An error on its way to the terminal: one line, and what to do about it.

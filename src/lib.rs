@@ -45,5 +45,6 @@ pub mod record;
 pub mod report;
 pub mod sandbox;
 pub mod serve;
+mod spelling;
 mod sqlite;
 pub mod transport;

@@ -1,7 +1,7 @@
 //! What a script asks for in the middle of a call: REST calls, and words that are known only after one. Done in a task of
 //! its own, beside the call's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::player::{Answer, Request};
 use super::prepare::Speaker;
 use super::suite::{Function, placeholders};
+use crate::call::LegEvent;
 use crate::http;
 
 /// The longest answer that is read.
@@ -34,7 +35,7 @@ struct Live {
 
 /// What the errands tell.
 #[derive(Debug)]
-pub(super) enum Told {
+enum Told {
     Answer(Answer),
     /// For the call's log.
     Note(String),
@@ -46,8 +47,26 @@ impl Errands {
         Self { start: Some((functions, speaker)), live: None }
     }
 
+    /// Passes `requests` on. What there is to tell goes into `events`; an answer is given one at a time, for what it leads to
+    /// comes first.
+    pub(super) fn settle(
+        &mut self,
+        requests: impl Iterator<Item = Request>,
+        events: &mut VecDeque<LegEvent>,
+        cx: &mut Context<'_>,
+    ) -> Option<Answer> {
+        let mut requests = requests.fuse();
+        while let Poll::Ready(told) = self.poll(&mut requests, cx) {
+            match told {
+                Told::Note(note) => events.push_back(LegEvent::Log(note)),
+                Told::Answer(answer) => return Some(answer),
+            }
+        }
+        None
+    }
+
     /// Passes `requests` on, and waits for what comes of them and of the functions that run by themselves.
-    pub(super) fn poll(&mut self, requests: impl Iterator<Item = Request>, cx: &mut Context<'_>) -> Poll<Told> {
+    fn poll(&mut self, requests: impl Iterator<Item = Request>, cx: &mut Context<'_>) -> Poll<Told> {
         if let Some((functions, speaker)) = self.start.take() {
             self.live = Some(Live::begin(functions, speaker));
         }

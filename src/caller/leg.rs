@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::errands::{Errands, Told};
+use super::errands::Errands;
 use super::player::Player;
 use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, FrameClock, Leg, LegCommand, LegEvent};
@@ -60,12 +60,8 @@ impl ScriptedCaller {
     fn run_errands(&mut self, cx: &mut Context<'_>) {
         let Some(errands) = &mut self.errands else { return };
         let player = &mut self.player;
-        while let Poll::Ready(told) = errands.poll(std::iter::from_fn(|| player.take_request()), cx) {
-            match told {
-                Told::Note(note) => self.events.push_back(LegEvent::Log(note)),
-                // One at a time: what it leads to comes with the next frame.
-                Told::Answer(answer) => return player.answer(answer),
-            }
+        if let Some(answer) = errands.settle(std::iter::from_fn(|| player.take_request()), &mut self.events, cx) {
+            player.answer(answer);
         }
     }
 }

@@ -3,8 +3,7 @@
 mod course;
 pub mod effects;
 mod errands;
-mod keys;
-mod keys_of;
+mod keypad;
 mod leg;
 pub mod personality;
 mod player;

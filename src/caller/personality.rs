@@ -12,13 +12,14 @@
 //!
 //! JSON has the same keys. Unknown keys are refused with the nearest known one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::keys_of::known_keys;
 use super::suite::PersonalityKey;
+use crate::error::FileError;
+use crate::spelling::known_keys;
 
 const FILE_KEYS: &[&str] = &["personalities"];
 const KEYS: &[&str] = &["id", "name", "pace", "pause_ms", "backchannels", "interrupts"];
@@ -58,34 +59,13 @@ pub struct Personalities {
     all: Vec<Personality>,
 }
 
-/// A file of personalities that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PersonalityError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("{}: {problem}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        problem: String,
-    },
-}
-
 impl Personalities {
     /// Reads a file: JSON when its name ends in `.json`, else TOML.
     ///
     /// # Errors
-    /// [`PersonalityError`].
-    pub fn load(path: &Path) -> Result<Self, PersonalityError> {
-        let text = std::fs::read_to_string(path).map_err(|source| PersonalityError::Read { path: path.to_owned(), source })?;
+    /// [`FileError`].
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        let text = std::fs::read_to_string(path).map_err(|source| FileError::read(path, source))?;
         let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         let value: Result<Value, String> = if json {
             serde_json::from_str(&text).map_err(|error| format!("not JSON: {error}"))
@@ -93,7 +73,7 @@ impl Personalities {
             toml::from_str(&text).map_err(|error| format!("not TOML: {error}"))
         };
         let read = value.and_then(|value| Self::parse(&value));
-        read.map_err(|problem| PersonalityError::Malformed { path: path.to_owned(), problem })
+        read.map_err(|problem| FileError::malformed(path, problem))
     }
 
     /// Reads `{"personalities": [...]}`, or the list alone.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::course::{Course, Next};
 use super::effects::Output;
-use super::keys::Keys;
+use super::keypad::Keys;
 use super::prepared::{Manner, PreparedLine, PreparedStep};
 use super::suite::Delivery;
 use super::turn::{AgentEar, Turn};

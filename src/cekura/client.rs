@@ -190,14 +190,14 @@ impl Client {
     /// # Errors
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
     pub async fn runs(&self, result_id: u64) -> Result<Vec<RunState>, ApiError> {
-        self.runs_of(&[("result_id", &result_id.to_string())]).await
+        self.runs_of(&[("result_id", Some(result_id.to_string()))]).await
     }
 
-    /// The runs that fit the query (`result_id`, `agent_id`, `project_id`, of which the API wants one), by id.
+    /// The runs that fit the query (`result_id`, `agent_id`, `project_id`, of which the API wants one; what is `None` is not asked for), by id.
     ///
     /// # Errors
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
-    pub async fn runs_of(&self, query: &[(&str, &str)]) -> Result<Vec<RunState>, ApiError> {
+    pub async fn runs_of(&self, query: &[(&str, Option<String>)]) -> Result<Vec<RunState>, ApiError> {
         Ok(by_id(self.list("/test_framework/v1/runs/", query, usize::MAX).await?))
     }
 
@@ -217,7 +217,7 @@ impl Client {
     ///
     /// # Errors
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
-    pub async fn results(&self, query: &[(&str, &str)], most: usize) -> Result<Vec<ResultState>, ApiError> {
+    pub async fn results(&self, query: &[(&str, Option<String>)], most: usize) -> Result<Vec<ResultState>, ApiError> {
         let rows = self.list("/test_framework/v1/results/", query, most).await?;
         let mut results: Vec<ResultState> = Vec::new();
         for result in rows.into_iter().filter_map(|row| ResultState::read(row).ok()) {
@@ -231,10 +231,11 @@ impl Client {
     }
 
     /// The rows of a list, page by page, until there are `most` or none are left.
-    async fn list(&self, path: &str, query: &[(&str, &str)], most: usize) -> Result<Vec<Value>, ApiError> {
+    async fn list(&self, path: &str, query: &[(&str, Option<String>)], most: usize) -> Result<Vec<Value>, ApiError> {
+        let query: Vec<_> = query.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
         let mut rows = Vec::new();
         for page in 1..=MOST_PAGES {
-            let found = self.page(path, page, query).await?;
+            let found = self.page(path, page, &query).await?;
             rows.extend(found.rows);
             if found.last || rows.len() >= most {
                 break;

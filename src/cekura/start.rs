@@ -187,8 +187,7 @@ async fn candidates(client: &Client, ledger: &Ledger, start: &Start) -> Result<V
     let taken: Vec<u64> =
         known.iter().filter(|other| other.base_url == start.base_url).filter_map(|other| other.result_id).collect();
     let agent = start.body["agent"].as_u64().or_else(|| start.body["agent_id"].as_u64());
-    let query: Vec<_> = agent.map(|agent| ("agent_id", agent.to_string())).into_iter().collect();
-    let query: Vec<_> = query.iter().map(|(key, id)| (*key, id.as_str())).collect();
+    let query = [("agent_id", agent.map(|agent| agent.to_string()))];
     let mut found = client.results(&query, MOST_CANDIDATES).await?;
     found.retain(|result| {
         let near = |created: &str| {

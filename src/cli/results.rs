@@ -104,10 +104,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     runtime()?.block_on(async {
         match &args.command {
             Command::List { agent_id, project_id, search, most, format } => {
-                let ids = [("agent_id", agent_id.map(|id| id.to_string())), ("project_id", project_id.map(|id| id.to_string()))];
-                let query = ids.into_iter().chain([("search", search.clone())]);
-                let query: Vec<(&str, String)> = query.filter_map(|(key, value)| Some((key, value?))).collect();
-                let query: Vec<(&str, &str)> = query.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                let (agent, project) = (agent_id.map(|id| id.to_string()), project_id.map(|id| id.to_string()));
+                let query = [("agent_id", agent), ("project_id", project), ("search", search.clone())];
                 let results = client.results(&query, *most).await.map_err(Failure::infrastructure)?;
                 print(&results, *format);
                 Ok(Exit::Passed)

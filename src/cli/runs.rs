@@ -113,8 +113,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         match &args.command {
             Command::List { result_id, agent_id, project_id, status, format } => {
                 let query = [("result_id", result_id), ("agent_id", agent_id), ("project_id", project_id)];
-                let query: Vec<_> = query.iter().filter_map(|(key, id)| Some((*key, id.as_ref()?.to_string()))).collect();
-                let query: Vec<_> = query.iter().map(|(key, id)| (*key, id.as_str())).collect();
+                let query = query.map(|(key, id)| (key, id.map(|id| id.to_string())));
                 let mut runs = client.runs_of(&query).await.map_err(Failure::infrastructure)?;
                 runs.retain(|run| status.as_ref().is_none_or(|status| run.status.as_str() == status));
                 print(&runs, *format);

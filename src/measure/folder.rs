@@ -2,33 +2,13 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::onset::{OnsetDetector, Stretch};
 use crate::audio::Rate;
 use crate::call::{LoggedEvent, Side};
+use crate::error::FileError;
 use crate::record::{CALL_JSON, CallInfo, EVENTS_JSONL, part_name};
-
-/// A folder that cannot be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum MeasureError {
-    /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file is not what it should be.
-    #[error("{}: {problem}", path.display())]
-    Malformed {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
 
 /// What was recorded: a call with audio, or a chat.
 #[derive(Debug)]
@@ -71,11 +51,11 @@ pub(super) struct Track {
 }
 
 impl Recorded {
-    pub(super) fn read(folder: &Path) -> Result<Self, MeasureError> {
+    pub(super) fn read(folder: &Path) -> Result<Self, FileError> {
         let path = folder.join(CALL_JSON);
-        let json = std::fs::read(&path).map_err(|source| MeasureError::Read { path: path.clone(), source })?;
-        let info: CallInfo = serde_json::from_slice(&json)
-            .map_err(|error| MeasureError::Malformed { path: path.clone(), problem: format!("not a call.json: {error}") })?;
+        let json = std::fs::read(&path).map_err(|source| FileError::read(&path, source))?;
+        let info: CallInfo =
+            serde_json::from_slice(&json).map_err(|error| FileError::malformed(&path, format!("not a call.json: {error}")))?;
         let mut notes = Vec::new();
         let events = read_events(&folder.join(EVENTS_JSONL), &mut notes)?;
         if info.end.is_none() {
@@ -84,7 +64,7 @@ impl Recorded {
         let (caller, agent) = match (&info.caller, &info.agent) {
             (Some(caller), Some(agent)) => (caller.rate, agent.rate),
             (None, None) => return Ok(Self::Chat(Chat { info, events, notes })),
-            _ => return Err(MeasureError::Malformed { path, problem: "only one of the two tracks is there".to_owned() }),
+            _ => return Err(FileError::malformed(&path, "only one of the two tracks is there")),
         };
         let caller = read_track(folder, "caller", caller, &mut notes)?;
         let agent = read_track(folder, "agent", agent, &mut notes)?;
@@ -102,8 +82,8 @@ impl Folder {
 }
 
 /// Every event; a last line that a crash tore off is noted, any other that is none is an error.
-fn read_events(path: &Path, notes: &mut Vec<String>) -> Result<Vec<LoggedEvent>, MeasureError> {
-    let read = |source| MeasureError::Read { path: path.to_owned(), source };
+fn read_events(path: &Path, notes: &mut Vec<String>) -> Result<Vec<LoggedEvent>, FileError> {
+    let read = |source| FileError::read(path, source);
     let mut lines = BufReader::new(File::open(path).map_err(read)?).split(b'\n').enumerate().peekable();
     let mut events = Vec::new();
     while let Some((number, line)) = lines.next() {
@@ -112,24 +92,24 @@ fn read_events(path: &Path, notes: &mut Vec<String>) -> Result<Vec<LoggedEvent>,
             Err(_) if lines.peek().is_none() => notes.push("the last event was torn off".to_owned()),
             Err(error) => {
                 let problem = format!("line {} is not an event: {error}", number + 1);
-                return Err(MeasureError::Malformed { path: path.to_owned(), problem });
+                return Err(FileError::malformed(path, problem));
             }
         }
     }
     Ok(events)
 }
 
-fn read_track(folder: &Path, name: &str, rate: Rate, notes: &mut Vec<String>) -> Result<Track, MeasureError> {
+fn read_track(folder: &Path, name: &str, rate: Rate, notes: &mut Vec<String>) -> Result<Track, FileError> {
     let mut gauge = Gauge::new(rate);
     for number in 1.. {
         let path = folder.join(part_name(name, number));
         if number > 1 && !path.exists() {
             break;
         }
-        let malformed = |problem: String| MeasureError::Malformed { path: path.clone(), problem };
+        let malformed = |problem: String| FileError::malformed(&path, problem);
         let mut reader = match hound::WavReader::open(&path) {
             Ok(reader) => reader,
-            Err(hound::Error::IoError(source)) => return Err(MeasureError::Read { path, source }),
+            Err(hound::Error::IoError(source)) => return Err(FileError::read(&path, source)),
             Err(error) => return Err(malformed(format!("not a WAV file that can be read: {error}"))),
         };
         let spec = reader.spec();

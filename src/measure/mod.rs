@@ -12,9 +12,9 @@ pub mod truth;
 
 use std::path::Path;
 
+use crate::error::FileError;
 pub use analyse::{Answer, BargeIn, BargeIns, ChatMeasures, Known, Latency, Measures, SideMeasures, Turn};
 pub use figure::{Figure, percentile};
-pub use folder::MeasureError;
 
 use folder::Recorded;
 
@@ -22,8 +22,8 @@ use folder::Recorded;
 /// the same numbers.
 ///
 /// # Errors
-/// [`MeasureError`], naming the file that cannot be read.
-pub fn measure(folder: &Path) -> Result<Measures, MeasureError> {
+/// [`FileError`], naming the file that cannot be read.
+pub fn measure(folder: &Path) -> Result<Measures, FileError> {
     Ok(match Recorded::read(folder)? {
         Recorded::Call(call) => analyse::analyse(call),
         Recorded::Chat(chat) => chat::analyse(chat),

@@ -7,7 +7,8 @@ use super::carrier::{RunEnd, RunOutcome, SPEECH};
 use super::metrics::{MetricThresholds, evaluate};
 use super::store::{Judgement, StoredRun};
 use crate::caller::suite::Rule;
-use crate::measure::{MeasureError, Measures, measure};
+use crate::error::FileError;
+use crate::measure::{Measures, measure};
 use crate::record::{Role, TranscriptLine};
 
 /// What a judgement goes by.
@@ -45,7 +46,7 @@ pub(super) fn judge(outcome: &RunOutcome, run: &StoredRun, thresholds: &MetricTh
 ///
 /// # Errors
 /// Why the recording cannot be measured.
-pub(super) fn judge_again(run: &StoredRun, thresholds: &MetricThresholds) -> Result<Option<Judgement>, MeasureError> {
+pub(super) fn judge_again(run: &StoredRun, thresholds: &MetricThresholds) -> Result<Option<Judgement>, FileError> {
     let Some(end) = run.outcome["end"].as_str().and_then(RunEnd::parse) else { return Ok(None) };
     let measures = run.recording.as_deref().map(measure).transpose()?;
     let evidence = Evidence {

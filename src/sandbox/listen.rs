@@ -15,6 +15,7 @@ use futures_util::stream;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
+use super::aside;
 use super::links::{Links, Purpose};
 use super::runner::Runner;
 use super::store::StoredRun;
@@ -111,7 +112,7 @@ const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Both tracks, left caller and right agent, from now on.
 fn audio(runner: &Arc<Runner>, run: &StoredRun) -> Option<Response> {
     let folder = run.recording.clone()?;
-    let info: CallInfo = serde_json::from_slice(&std::fs::read(folder.join(CALL_JSON)).ok()?).ok()?;
+    let info: CallInfo = serde_json::from_slice(&aside(|| std::fs::read(folder.join(CALL_JSON))).ok()?).ok()?;
     let (caller, agent) = info.caller.zip(info.agent)?;
     let rate = caller.rate;
     if rate != agent.rate {
@@ -144,7 +145,7 @@ fn audio(runner: &Arc<Runner>, run: &StoredRun) -> Option<Response> {
 
 /// Sample 0's wall time: the first event tells it.
 fn started(folder: &Path) -> Option<DateTime<Utc>> {
-    let events = std::fs::read_to_string(folder.join(EVENTS_JSONL)).ok()?;
+    let events = aside(|| std::fs::read_to_string(folder.join(EVENTS_JSONL))).ok()?;
     let first: LoggedEvent = serde_json::from_str(events.lines().next()?).ok()?;
     match first.event {
         Event::Started { wall } => Some(wall),
@@ -226,7 +227,7 @@ fn events(runner: &Arc<Runner>, links: &Links, run: &StoredRun) -> Option<Respon
             }
             loop {
                 let ended = !runner.goes_on(id);
-                let mut text: String = tail.lines().iter().map(|line| format!("data: {line}\n\n")).collect();
+                let mut text: String = aside(|| tail.lines()).iter().map(|line| format!("data: {line}\n\n")).collect();
                 if ended {
                     let there = tail.path.with_file_name(STEREO_WAV).exists().then_some(&recording);
                     text.push_str(&format!("event: over\ndata: {}\n\n", json!({"recording": there})));

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 pub use caller::{PACING_SLIP_KEY, ScriptedCarrier};
@@ -184,6 +185,15 @@ impl Sandbox {
     #[must_use]
     pub fn url(&self) -> String {
         url_of(self.address)
+    }
+}
+
+/// Does what waits for a disk or takes long, while the other tasks of this thread, calls with their pace, go on elsewhere. What
+/// else the same task has under way waits.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::carrier::TestProfile;
 use crate::caller::personality::Personalities;
 use crate::caller::suite::{Scenario, Suite, SuiteError};
+use crate::error::FileError;
 use crate::transport::chat::Secret;
 
 /// The ids of scenarios of suites that are in requests begin here: far above those of a project.
@@ -94,22 +95,9 @@ pub enum ProjectError {
     /// A suite of it.
     #[error(transparent)]
     Suite(#[from] SuiteError),
-    /// A file or folder cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file is not what it should be.
-    #[error("{}: {problem}", path.display())]
-    Malformed {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
+    /// A file or folder of it.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl Project {
@@ -186,13 +174,13 @@ impl Project {
 }
 
 /// A JSON list of things with ids of their own; empty where there is no file.
-fn read_list<T: serde::de::DeserializeOwned>(path: &Path, id: impl Fn(&T) -> u64) -> Result<Vec<T>, ProjectError> {
+fn read_list<T: serde::de::DeserializeOwned>(path: &Path, id: impl Fn(&T) -> u64) -> Result<Vec<T>, FileError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(ProjectError::Read { path: path.to_owned(), source }),
+        Err(source) => return Err(FileError::read(path, source)),
     };
-    let malformed = |problem: String| ProjectError::Malformed { path: path.to_owned(), problem };
+    let malformed = |problem: String| FileError::malformed(path, problem);
     let list: Vec<T> = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
     for (at, item) in list.iter().enumerate() {
         if id(item) == 0 {
@@ -205,20 +193,20 @@ fn read_list<T: serde::de::DeserializeOwned>(path: &Path, id: impl Fn(&T) -> u64
     Ok(list)
 }
 
-fn read_secret(path: &Path) -> Result<Secret, ProjectError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ProjectError::Read { path: path.to_owned(), source })?;
-    Secret::new(&text).ok_or_else(|| ProjectError::Malformed { path: path.to_owned(), problem: "the secret is empty".to_owned() })
+fn read_secret(path: &Path) -> Result<Secret, FileError> {
+    let text = std::fs::read_to_string(path).map_err(|source| FileError::read(path, source))?;
+    Secret::new(&text).ok_or_else(|| FileError::malformed(path, "the secret is empty"))
 }
 
-fn suite_files(folder: &Path) -> Result<Vec<PathBuf>, ProjectError> {
-    let failed = |source| ProjectError::Read { path: folder.to_owned(), source };
+fn suite_files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let failed = |source| FileError::read(folder, source);
     let entries = std::fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     files.sort();
     if files.is_empty() {
         let problem = "there is no suite in it: a .json file in the format of run_scenarios_json".to_owned();
-        return Err(ProjectError::Malformed { path: folder.to_owned(), problem });
+        return Err(FileError::malformed(folder, problem));
     }
     Ok(files)
 }

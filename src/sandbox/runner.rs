@@ -1,16 +1,14 @@
 //! Carries the runs of a result out, as many at a time as its start allows.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::SandboxError;
 use super::carrier::{CancelSwitch, CancelToken, Carrier, Progress, RunOrder, RunOutcome};
@@ -204,11 +202,7 @@ impl Runner {
             Some(_) if cancel.is_cancelled() => RunOutcome::cancelled(),
             Some(_) => match self.full().await {
                 Some(full) => RunOutcome::failed(full),
-                // A defect in one run ends neither its result nor the sandbox.
-                None => AssertUnwindSafe(self.call(&run, plan, cancel))
-                    .catch_unwind()
-                    .await
-                    .unwrap_or_else(|_| RunOutcome::failed("the sandbox failed in this run: its log tells more")),
+                None => self.call(&run, plan, cancel).await,
             },
         };
         // The next call may begin; the webhook of this result takes its time.
@@ -225,10 +219,19 @@ impl Runner {
         }
     }
 
+    /// The call is a task of its own: the store's notes do not hold it up, and a defect in it ends neither its result nor the
+    /// sandbox.
     async fn call(&self, run: &StoredRun, plan: PlannedRun, cancel: CancelToken) -> RunOutcome {
         self.note(run.id, self.store.advance(run.id, &Status::InProgress));
         let (progress, mut stages) = Progress::new();
-        let call = self.carrier.carry(self.order(run, plan, progress), cancel.clone());
+        let (carrier, order, token) = (Arc::clone(&self.carrier), self.order(run, plan, progress), cancel.clone());
+        // Dropped with this, it ends with this.
+        let mut task = JoinSet::new();
+        task.spawn(async move { carrier.carry(order, token).await });
+        let call = async move {
+            let defect = || RunOutcome::failed("the sandbox failed in this run: its log tells more");
+            task.join_next().await.and_then(Result::ok).unwrap_or_else(defect)
+        };
         let mut call = std::pin::pin!(call);
         let mut recording = None;
         loop {

@@ -5,6 +5,7 @@ use super::script::{Delivery, Line, Script, Step, Trigger};
 use super::spec::{Condition, Scenario};
 use super::tags::{Piece, pieces};
 use super::{Problem, Rule};
+use crate::spelling::nearest;
 
 impl Scenario {
     /// Compiles the scenario.
@@ -336,9 +337,7 @@ impl Compiler<'_> {
         if let Some(value) = caller.get(key).or_else(|| agent.get(key)) {
             return Ok(value.clone());
         }
-        let known = caller.keys().chain(agent.keys());
-        let nearest = known.max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-        Err(match nearest {
+        Err(match nearest(key, caller.keys().chain(agent.keys()).map(String::as_str)) {
             Some(nearest) => format!("the test profile has no {key:?}; the nearest is {nearest:?}"),
             None => format!("the scenario has no test profile to take {key:?} from"),
         })

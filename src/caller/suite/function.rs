@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::caller::keys_of::known_keys;
+use crate::spelling::known_keys;
 
 /// How long a call may take where the file does not say, and the longest that it may say.
 const TIMEOUT_S: u64 = 10;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Problem;
 use super::function::Function;
+use crate::spelling::unknown_key;
 
 const SUITE_KEYS: &[&str] = &["version", "scenarios", "suite", "defaults", "$schema"];
 const SCENARIO_KEYS: &[&str] = &[
@@ -344,9 +345,7 @@ impl Checker {
 
     fn known_keys(&mut self, object: &Map<String, Value>, known: &[&str], place: &str) {
         for key in object.keys().filter(|key| !known.contains(&key.as_str())) {
-            let nearest = known.iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-            let nearest = nearest.unwrap_or(&"");
-            self.say(format!("unknown key \"{place}{key}\"; the nearest known one is {nearest:?}"));
+            self.say(unknown_key(place, key, known));
         }
     }
 }

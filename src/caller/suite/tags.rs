@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::markup::{Tag, problem_at, tag_at};
 use crate::caller::effects::{BEDS, SHOTS};
+use crate::spelling::nearest;
 
 /// Every tag of the format, and how it is played.
 const KNOWN: [(&str, Form); 19] = [
@@ -198,7 +199,7 @@ impl<'a> Reader<'a> {
     /// Whether the tag is one that can be played, is written as it must be, and may stand here. What is wrong is told of.
     fn fits(&mut self, tag: &Tag<'a>, span: Option<&Tag<'a>>) -> bool {
         let Some((_, form)) = KNOWN.iter().find(|(name, _)| *name == tag.name) else {
-            let nearest = nearest(tag.name, KNOWN.iter().map(|(name, _)| *name));
+            let nearest = nearest(tag.name, KNOWN.iter().map(|(name, _)| *name)).unwrap_or_default();
             self.problem(tag, &format!("is no tag of the format; the nearest one is <{nearest}>"));
             return false;
         };
@@ -318,7 +319,7 @@ impl<'a> Reader<'a> {
     fn sound(&mut self, tag: &Tag<'a>, wanted: &str, known: &'static [&'static str]) -> Option<&'static str> {
         let found = known.iter().find(|name| **name == wanted);
         if found.is_none() {
-            let nearest = nearest(wanted, known.iter().copied());
+            let nearest = nearest(wanted, known.iter().copied()).unwrap_or_default();
             self.problem(tag, &format!("{wanted:?} is no sound that can be made here; the nearest one is {nearest:?}"));
         }
         found.copied()
@@ -392,11 +393,6 @@ impl Values {
     fn optional(&self, at: usize) -> Option<String> {
         self.0.get(at).cloned().flatten()
     }
-}
-
-/// The known name that is most like `wanted`.
-fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
-    known.max_by(|a, b| strsim::jaro(a, wanted).total_cmp(&strsim::jaro(b, wanted))).unwrap_or_default()
 }
 
 fn push_text(pieces: &mut Vec<Piece>, text: &mut String) {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 use super::player::TextPlayer;
 use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
-use crate::caller::errands::{Errands, Told};
+use crate::caller::errands::Errands;
 
 /// A caller that writes its script's lines, one message a line; a pause within a line divides it.
 #[derive(Debug)]
@@ -35,11 +35,8 @@ impl TextCaller {
     fn run_errands(&mut self, cx: &mut Context<'_>) {
         let Some(errands) = &mut self.errands else { return };
         let player = &mut self.player;
-        while let Poll::Ready(told) = errands.poll(std::iter::from_fn(|| player.take_request()), cx) {
-            match told {
-                Told::Note(note) => self.events.push_back(LegEvent::Log(note)),
-                Told::Answer(answer) => return player.answer(answer),
-            }
+        if let Some(answer) = errands.settle(std::iter::from_fn(|| player.take_request()), &mut self.events, cx) {
+            player.answer(answer);
         }
     }
 }

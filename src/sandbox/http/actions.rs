@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::super::answers;
 use super::super::chat::read_post;
 use super::super::judge::judge_again;
 use super::super::metrics::DEFINITIONS;
 use super::super::request::{Invalid, Support, read_spec, read_start, support};
 use super::super::runner::Request;
+use super::super::{answers, aside};
 use super::body::Fields;
 use super::lists::id_of;
 use super::{Answer, Api, Refusal, ok};
@@ -39,7 +39,7 @@ impl Api {
             let known = ELSEWHERE.iter().find(|(name, _)| *name == endpoint).ok_or_else(Refusal::not_found)?;
             return Err(never(endpoint, known.1));
         };
-        let request = read_start(mode, &body, &self.runner.project, self.lenient)?;
+        let request = aside(|| read_start(mode, &body, &self.runner.project, self.lenient))?;
         carried_out(mode)?;
         self.check_room().await?;
         let result = self.runner.start(request, endpoint, &body)?;
@@ -58,7 +58,7 @@ impl Api {
             let text = std::str::from_utf8(&file.bytes).map_err(|error| Invalid::field("file", format!("not UTF-8: {error}")))?;
             fields.insert("spec".to_owned(), text.into());
         }
-        let request = read_spec(&body, &self.runner.project)?;
+        let request = aside(|| read_spec(&body, &self.runner.project))?;
         if dry_run {
             return ok(json!({"dry_run": true, "valid": true, "plan": request.plan}));
         }
@@ -98,8 +98,8 @@ impl Api {
         }
         let mode = Mode::ALL.into_iter().find(|mode| mode.endpoint() == endpoint).ok_or_else(Refusal::not_found)?;
         let request = match mode {
-            Mode::Spec => read_spec(&body, project)?.start(project, &self.runner.store)?,
-            mode => read_start(mode, &body, project, self.lenient)?,
+            Mode::Spec => aside(|| read_spec(&body, project))?.start(project, &self.runner.store)?,
+            mode => aside(|| read_start(mode, &body, project, self.lenient))?,
         };
         self.check_room().await?;
         let result = self.runner.start(request, &endpoint, &body)?;

@@ -13,12 +13,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::SandboxError;
 use super::chat::{ChatDesk, NotNow};
 use super::links::{Links, Purpose};
 use super::listen;
 use super::request::Invalid;
 use super::runner::Runner;
+use super::{SandboxError, aside};
 use crate::cekura::{KEY_HEADER, Key};
 use body::Posted;
 
@@ -231,8 +231,8 @@ impl Api {
 
     async fn of_results(&self, path: &str, rest: &[&str], query: &Query, posted: Posted<'_>) -> Answer {
         match rest {
-            [] => self.results(path, query),
-            [id] => self.result(id),
+            [] => aside(|| self.results(path, query)),
+            [id] => aside(|| self.result(id)),
             [id, "end_calls"] => self.end_calls(id),
             [id, "rerun"] => self.rerun(id).await,
             [id, "evaluate_metrics"] => self.rescore(id, &posted.json().await?).await,
@@ -242,8 +242,8 @@ impl Api {
 
     async fn of_runs(&self, path: &str, rest: &[&str], query: &Query, posted: Posted<'_>) -> Answer {
         match rest {
-            [] => self.runs(path, query),
-            ["bulk"] => self.bulk(query),
+            [] => aside(|| self.runs(path, query)),
+            ["bulk"] => aside(|| self.bulk(query)),
             [id] => self.run(id),
             [id, "end_call"] => self.end_call(id),
             [id, "get_listen_url"] => self.listen_url(id),

@@ -17,10 +17,10 @@ pub(super) use extra::CallLog;
 pub(super) use rows::{Judgement, StoredResult, StoredRun};
 use rows::{RESULT_COLUMNS, RUN_COLUMNS, read_result, read_run, remembered, runs_of};
 
-use super::SandboxError;
 use super::carrier::RunOutcome;
 use super::project::FIRST_SPEC_SCENARIO;
 use super::request::StartRequest;
+use super::{SandboxError, aside};
 use crate::cekura::Status;
 use crate::sqlite::{lay_out, set_wal};
 
@@ -294,7 +294,7 @@ impl Store {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Stored<T> {
-        work(&mut self.lock()).map_err(|source| SandboxError::Store { path: self.path.clone(), source })
+        aside(|| work(&mut self.lock())).map_err(|source| SandboxError::Store { path: self.path.clone(), source })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
