@@ -38,6 +38,7 @@ pub mod cli;
 pub mod config;
 pub mod conversation;
 pub mod error;
+mod files;
 mod http;
 pub mod ledger;
 pub mod measure;

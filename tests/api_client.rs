@@ -3,8 +3,16 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use common::api::{Api, Fault, ok, page, response, searched};
 use serde_json::{Value, json};
+use trunkline::cekura::{Client, Key, Lookup, Mode, start_once};
+use trunkline::ledger::Ledger;
 
 fn result(id: u64) -> Value {
     json!({"id": id, "status": "completed", "runs": {"7": {"id": 7, "status": "completed", "success": true}, "8": {"id": 8, "status": "completed"}}})
@@ -141,5 +149,88 @@ fn a_start_is_one_post_whatever_the_server_does() {
             let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{what}: {errors}"));
             assert_eq!((code, &report["result_id"], &report["run_ids"]), (0, &9.into(), &json!([7, 8])), "{what}");
         }
+    }
+}
+
+#[test]
+fn so_many_runs_must_pass() {
+    let failed_one = json!({"id": 9, "status": "completed", "runs": {
+        "7": {"id": 7, "status": "completed", "success": true}, "8": {"id": 8, "status": "completed", "success": false}}});
+    for (more, expected) in
+        [(&[][..], 1), (&["--fail-under", "0.5"], 0), (&["--fail-under", "0.51"], 1), (&["--fail-under", "0"], 0)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let answer = ok(&failed_one);
+        let api = Api::new(move |_, _| answer.clone());
+        let file = folder.path().join("run.json");
+        std::fs::write(&file, json!({"agent_id": 1, "scenarios": [1]}).to_string()).unwrap();
+        let out = folder.path().join("out");
+        let arguments =
+            ["run", "voice", "--wait", "--from-file", common::path(&file), "--out", common::path(&out), "--format", "json"];
+        let (code, stdout, errors) = api.run(folder.path(), &[&arguments[..], more].concat());
+        let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{errors}"));
+        assert_eq!((code, &report["totals"]["passed"], &report["totals"]["failed"]), (expected, &1.into(), &1.into()), "{more:?}");
+    }
+}
+
+/// What becomes of a connection whose request has come.
+type Break = fn(&mut TcpStream);
+
+/// An API that does with the first POST's connection what `fault` does, before it has read the body, and finds the result.
+fn api_that_fails(fault: Break) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let posts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&posts);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, posts) = (stream.unwrap(), Arc::clone(&counted));
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.extend(byte);
+                }
+                let head = String::from_utf8(head).unwrap();
+                if head.starts_with("POST ") {
+                    posts.fetch_add(1, Ordering::SeqCst);
+                    stream.peek(&mut [0]).unwrap();
+                    return fault(&mut stream);
+                }
+                let path = head.split(' ').nth(1).unwrap();
+                let found = searched(path).map(|name| page(&[json!({"id": 9, "name": name, "status": "completed"})]));
+                stream.write_all(ok(&found.unwrap_or_else(|| result(9))).unwrap().as_bytes()).unwrap();
+            });
+        }
+    });
+    (url, posts)
+}
+
+#[test]
+fn a_start_is_one_post_also_when_time_is_up_or_the_connection_is_reset() {
+    let faults: [(&str, Break); 3] = [
+        // A connection that is closed with something unread is reset.
+        ("reset", |_| {}),
+        ("silent", |stream| drop(stream.read_to_end(&mut Vec::new()))),
+        ("slow", |stream| {
+            let mut sent = stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 100000\r\n\r\n{");
+            while sent.is_ok() {
+                sent = stream.write_all(b" ");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }),
+    ];
+    for (what, fault) in faults {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, posts) = api_that_fails(fault);
+        let client = Client::new(&url, Key::new("any").unwrap()).unwrap().with_start_timeout(Duration::from_millis(300));
+        let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let body = json!({"agent_id": 1, "scenarios": [1], "name": "once"});
+        let lookup = Lookup { polls: 3, every: Duration::from_millis(10) };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let started = runtime.block_on(start_once(&client, &ledger, Mode::Text, body, lookup)).unwrap();
+        assert_eq!((started.result_id, posts.load(Ordering::SeqCst)), (9, 1), "{what}: one POST, always");
+        assert_eq!(ledger.list(5).unwrap()[0].state.as_str(), "replied", "{what}");
     }
 }

@@ -103,6 +103,20 @@ fn a_flag_that_the_mode_does_not_have_is_a_misfit() {
             "--room-url is given 2 times for 3 scenarios",
         ),
         ("livekit", "--scenario-ids 1 --room-url wss://a.example", "the tokens need --room"),
+        (
+            "chirp",
+            "--agent-id 1 --scenario-ids 1 --room-url wss://a.example",
+            "--room-url belongs to the entries of a room mode: chirp",
+        ),
+        ("sip", "--agent-id 1 --scenario-ids 1 --data-message {}", "--data-message belongs to the entries of a room mode: sip"),
+        (
+            "chirp",
+            "--agent-id 1 --scenario-ids 1 --identity me",
+            "--identity belongs to the tokens of livekit and livekit_chat: chirp",
+        ),
+        ("pipecat", "--scenario-ids 1 --room-url https://a/ --room r", "--room belongs to the tokens"),
+        ("livekit_v2", "--scenario-ids 1 --valid-s 60", "--valid-s belongs to the tokens"),
+        ("chirp", "--agent-id 1 --scenario-ids 1 --project-id 3", "--project-id belongs to --folder-path"),
     ] {
         let output = build(mode, flags);
         let said = text(&output.stderr);
@@ -147,6 +161,23 @@ fn livekit_rooms_get_their_tokens_and_the_file_is_its_owners_alone() {
     let without =
         trunkline(&["payload", "livekit", "--scenario-ids", "1", "--room", "a"]).env_remove("LIVEKIT_API_KEY").output().unwrap();
     assert!(text(&without.stderr).contains("no LIVEKIT_API_KEY"));
+}
+
+#[test]
+fn an_address_with_a_secret_is_its_owners_alone_and_no_file_beside_it_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, beside) = (folder.path().join("run.json"), folder.path().join("run.partial"));
+    fs::write(&beside, "the user's own").unwrap();
+    for (url, mode) in
+        [("wss://agent.example/", 0o644), ("wss://agent.example/?token=abcdef", 0o600), ("wss://me:password@agent.example/", 0o600)]
+    {
+        drop(fs::remove_file(&file));
+        let output = build("chirp", &format!("--agent-id 1 --scenario-ids 1 --websocket-url {url} --output {}", path(&file)));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode, "{url}");
+    }
+    assert_eq!(fs::read_to_string(&beside).unwrap(), "the user's own");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
 }
 
 #[test]

@@ -397,6 +397,28 @@ fn bad_bodies_are_the_apis_400_and_end_nothing() {
         }
         assert_eq!(http("POST", &url, "/test_framework/test-sets/create_from_run/", None, Some(body)).0, 400, "{body}");
     }
+    let spec: Value = serde_json::from_str(&std::fs::read_to_string(suite(folder.path(), &SCENARIO)).unwrap()).unwrap();
+    let fine = json!({"agent_id": "1", "channel": "chirp", "frequency": "2", "name": 7, "concurrency_limit": null, "spec": spec});
+    let validate = |body: &Value| post(&url, "v1/scenarios/validate_scenarios_json/", body);
+    let (status, plan) = validate(&fine);
+    assert_eq!((status, &plan["plan"]["total_runs"]), (200, &2.into()), "numbers may be texts, and texts numbers: {plan}");
+    for (field, value) in [
+        ("chirp_data", json!({"websocket_url": 5})),
+        ("mode", json!("nonsense")),
+        ("mock_tool_names", json!("x")),
+        ("name", json!(["a"])),
+        ("name", json!("n".repeat(256))),
+        ("channel", json!(7)),
+        ("channel", json!("pigeon")),
+        ("frequency", json!(0)),
+        ("agent_id", json!("one")),
+        ("concurrency_limit", json!(1.5)),
+    ] {
+        let mut body = fine.clone();
+        body[field] = value;
+        let (status, answer) = validate(&body);
+        assert!(status == 400 && answer.get(field).is_some(), "{field}: {answer}");
+    }
     assert_eq!(get(&url, "v1/results/").1["count"], 0);
     sandbox.interrupt();
     assert!(sandbox.wait().success(), "it has gone on");
@@ -443,6 +465,22 @@ fn a_recording_beside_the_suite_and_a_personality_are_played_wherever_the_sandbo
     };
     let (usual, slow) = (pause_before_answer(Value::Null), pause_before_answer(3.into()));
     assert!((slow - usual - 1.5).abs() < 0.5, "{usual} s, and {slow} s from a slow caller");
+}
+
+#[test]
+fn a_sandbox_that_others_can_reach_needs_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let suite = suite(folder.path(), &SCENARIO);
+    let arguments = ["sandbox", "--suite", common::path(&suite), "--data", common::path(folder.path()), "--listen", "0.0.0.0:0"];
+    let output = common::run(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("needs a key (CEKURA_API_KEY)"), "{said}");
+    let mut guarded = common::trunkline(&arguments);
+    guarded.env("CEKURA_API_KEY", "key");
+    let guarded = Running::stderr_of(guarded);
+    let url = guarded.wait_for("its address", |line| line.strip_prefix("sandbox ")?.split(' ').next().map(str::to_owned));
+    assert_eq!(http("GET", &url, "/test_framework/v1/results/", None, None).0, 401);
+    assert_eq!(http("GET", &url, "/test_framework/v1/results/", Some("key"), None).0, 200);
 }
 
 #[test]

@@ -130,12 +130,12 @@ fn an_agent_that_crashes_or_hangs_up_in_a_chat_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let suite = chat_suite(folder.path(), "A table, please.", "");
     let (_sandbox, url) = sandbox_with(folder.path(), &["--suite", path(&suite)], |_| {});
-    for (mode, issues) in [("hang_up", 0.0), ("crash", 1.0)] {
+    for (mode, reason, issues) in [("hang_up", "Main agent-ended-call", 0.0), ("crash", "call-failed-unknown-error", 1.0)] {
         let (_agent, address) = chat_agent(&["--mode", mode]);
         let (_, started) = start(&url, "run_scenarios_text", &json!({"agent_id": 1, "scenarios": [1], "websocket_url": address}));
         let run = first_run(&finished(&url, &started["id"]));
         assert_eq!((&run["status"], &run["success"]), (&"completed".into(), &false.into()), "{mode}: {run}");
-        assert_eq!(run["metadata"]["call_ended_reason"], "Main agent-ended-call");
+        assert_eq!(run["metadata"]["call_ended_reason"], reason);
         let metrics = run["evaluation"]["metrics"].as_array().unwrap();
         let found = metrics.iter().find(|metric| metric["function_name"] == "infrastructure_issues").unwrap();
         assert_eq!(found["score"].as_f64(), Some(issues), "{mode}: {run}");

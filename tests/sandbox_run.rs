@@ -426,7 +426,11 @@ fn runs_and_results_are_listed_followed_and_ended() {
     let (id, runs) = (second["id"].to_string(), second["runs"].as_array().unwrap());
     let (code, late) = ask(folder.path(), &url, &["results", "wait", &id, "--every-s", "0.2", "--timeout-s", "0.5"]);
     assert!(code == 3 && late.contains("is still"), "{late}");
-    assert_eq!(ask(folder.path(), &url, &["runs", "end-call", &runs[0]["id"].to_string()]).0, 0);
+    // The time is waited out, however long the next look would be away.
+    let (begun, run) = (std::time::Instant::now(), runs[0]["id"].to_string());
+    let (code, late) = ask(folder.path(), &url, &["runs", "wait", &run, "--every-s", "10", "--timeout-s", "0.5"]);
+    assert!(code == 3 && late.contains("is still") && begun.elapsed().as_secs_f64() >= 0.5, "{late}");
+    assert_eq!(ask(folder.path(), &url, &["runs", "end-call", &run]).0, 0);
     let (code, ended) = json(&["runs", "wait", &runs[0]["id"].to_string(), "--every-s", "0.2", "--format", "json"]);
     assert_eq!((code, &ended["status"]), (1, &"cancelled".into()));
     assert_eq!(ask(folder.path(), &url, &["results", "end-calls", &id]).0, 0);

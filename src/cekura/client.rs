@@ -249,8 +249,11 @@ impl Client {
     /// # Errors
     /// An [`ApiError`], after the repeats of the [`RetryPolicy`].
     pub async fn run(&self, id: u64) -> Result<RunState, ApiError> {
-        let path = format!("/test_framework/v1/runs/{id}/");
-        self.again(|| async { self.get(&path, &[]).await?.read(RunState::read) }).await
+        self.again(|| async { self.run_once(id).await }).await
+    }
+
+    pub(super) async fn run_once(&self, id: u64) -> Result<RunState, ApiError> {
+        self.get(&format!("/test_framework/v1/runs/{id}/"), &[]).await?.read(RunState::read)
     }
 
     /// A run's trace (`trace_id` and `spans`), as the API gives it.

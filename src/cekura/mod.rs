@@ -12,6 +12,7 @@
 
 mod chat;
 mod client;
+mod ended;
 mod envelope;
 mod error;
 mod follow;
@@ -24,8 +25,9 @@ mod support;
 
 pub use chat::{ChatTurn, TurnStatus};
 pub use client::{Client, DEFAULT_URL, ENV_KEY, ENV_URL, RetryPolicy};
+pub(crate) use ended::call_ended_reason;
 pub use error::ApiError;
-pub use follow::{FollowError, follow};
+pub use follow::{FollowError, Followed, follow};
 pub use key::{BadKey, Key};
 pub use observe::{LARGEST_RECORDING, ObserveError, ObservedAgent, ObservedCall, Transcript};
 pub use payload::Mode;

@@ -9,8 +9,8 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Map, Value, json};
 
 use super::client::{CALL_TIMEOUT, Call};
-use super::{ApiError, Client};
-use crate::call::{CallEnd, EndReason, Event, LoggedEvent, Side};
+use super::{ApiError, Client, call_ended_reason};
+use crate::call::{Event, LoggedEvent, Side};
 use crate::http::detail;
 use crate::record::{CALL_JSON, CallInfo, RecordError, TRANSCRIPT_JSON, read_events};
 
@@ -205,7 +205,7 @@ fn fields(info: &CallInfo, duration_ms: f64, recorded: bool) -> Map<String, Valu
     let metadata: Map<String, Value> = known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
     let started = info.started_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let mut more = Map::from_iter([("timestamp".to_owned(), started.into()), ("metadata".to_owned(), metadata.into())]);
-    more.extend(info.end.as_ref().map(|end| ("call_ended_reason".to_owned(), ended_reason(end).into())));
+    more.extend(info.end.as_ref().map(|end| ("call_ended_reason".to_owned(), call_ended_reason(end).into())));
     if recorded {
         // The right channel is the agent's.
         more.insert("main_agent_channel_index".to_owned(), 1.into());
@@ -314,20 +314,4 @@ fn words(text: &str) -> String {
     }
     words.push_str(rest);
     words.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The API's word for a call's end (guide, "Call end reasons"): its Testing Agent is the caller, its Main Agent the agent.
-fn ended_reason(end: &CallEnd) -> &'static str {
-    match (end.reason, end.by) {
-        (EndReason::ScriptFinished | EndReason::UnexpectedReply, _) | (EndReason::HungUp, Some(Side::Caller)) => {
-            "Testing agent-ended-call"
-        }
-        (EndReason::HungUp | EndReason::AgentHungUp, _) => "Main agent-ended-call",
-        (EndReason::AgentSilent, _) | (EndReason::IdleTimeout, Some(Side::Agent)) => "Main agent-silence-timed-out",
-        (EndReason::MaxDuration, _) => "exceeded-max-duration",
-        (EndReason::Cancelled, _) => "run-cancelled-by-user",
-        (EndReason::PacingSlipped | EndReason::CallerFailed, _)
-        | (EndReason::ConnectionLost | EndReason::ProtocolError, Some(Side::Caller)) => "Testing agent-pipeline-error",
-        (EndReason::ConnectionLost | EndReason::ProtocolError | EndReason::IdleTimeout, _) => "call-failed-unknown-error",
-    }
 }

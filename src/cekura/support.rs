@@ -17,10 +17,8 @@ pub struct ModeSupport {
 
 /// The payload fits the published request, and the start and its answer are tested against a stand-in for the API.
 const STARTED: ModeSupport = ModeSupport { sandbox: false, recorded: None, tied_by: None, tried: "a stand-in for the API" };
-/// How CHIRP calls are tied: by [`crate::report::TiedBy`].
-const CHIRP_TIES: Option<&str> = Some("`X-VOCERA-RUN-ID` or `X-Run-Id`, else inferred by order and time");
-/// How chats are tied: Cekura documents the header for them.
-const CHAT_TIES: Option<&str> = Some("`X-VOCERA-RUN-ID`");
+/// How calls that come through a door are tied: by [`crate::report::TiedBy`].
+const DOOR_TIES: Option<&str> = Some("`X-VOCERA-RUN-ID` or `X-Run-Id`, else inferred by order and time");
 
 impl Mode {
     /// What is done for the mode.
@@ -30,13 +28,13 @@ impl Mode {
             Self::Chirp => ModeSupport {
                 sandbox: true,
                 recorded: Some("`[doors.chirp]`"),
-                tied_by: CHIRP_TIES,
+                tied_by: DOOR_TIES,
                 tried: "`cekura` 1.6.7 and `websockets` 17.4 (Python)",
             },
             Self::Text | Self::Websocket => ModeSupport {
                 sandbox: true,
                 recorded: Some("`[doors.chat]`"),
-                tied_by: CHAT_TIES,
+                tied_by: DOOR_TIES,
                 tried: "`cekura` 1.6.7 and `websockets` 17.4 (Python)",
             },
             Self::ApiChat => ModeSupport {
@@ -48,7 +46,7 @@ impl Mode {
             Self::Spec => ModeSupport {
                 sandbox: true,
                 recorded: Some("as its channel: `chirp`, `text`"),
-                tied_by: CHIRP_TIES,
+                tied_by: DOOR_TIES,
                 tried: "`cekura` 1.6.7",
             },
             _ => STARTED,

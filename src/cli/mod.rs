@@ -20,6 +20,7 @@ mod scenarios;
 mod serve;
 mod settings;
 mod test_sets;
+mod wait;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing::{Level, Metadata};

@@ -3,16 +3,18 @@
 mod options;
 
 use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::io::{result, runtime, say};
+use super::listing::json_of;
 use super::outcome::Format;
 use crate::cekura::payload::{Misfit, check, detect, estimate_runs, fix, holds_secret, read_strictly};
 use crate::cekura::{Client, Mode};
 use crate::error::{Exit, Failure};
+use crate::files::write_whole;
 pub(super) use options::{Options, Source};
 
 /// Builds and checks the body of a run's start request
@@ -119,7 +121,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Work::Check(args) => run_check(args),
         Work::SpecSchema(version) => runtime()?.block_on(async {
             let client = Client::from_env_without_key().map_err(Failure::usage)?;
-            result(&pretty(&client.spec_schema(version).await.map_err(Failure::infrastructure)?));
+            result(&json_of(&client.spec_schema(version).await.map_err(Failure::infrastructure)?));
             Ok(Exit::Passed)
         }),
     }
@@ -133,7 +135,7 @@ fn run_build(mode: Mode, args: &BuildArgs) -> Result<Exit, Failure> {
     match &args.output {
         Some(file) => write(file, &body)?,
         None => {
-            result(&pretty(&body));
+            result(&json_of(&body));
             if holds_secret(&body) {
                 say("it holds secrets: with --output FILE the file is readable by its owner alone");
             }
@@ -171,7 +173,7 @@ fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     if args.format == Format::Json {
         let misfits = check(mode, &body);
-        result(&pretty(&json!({"mode": mode.name(), "fits": misfits.is_empty(), "misfits": misfits})));
+        result(&json_of(&json!({"mode": mode.name(), "fits": misfits.is_empty(), "misfits": misfits})));
     }
     checked(mode, &body, &file.display().to_string())?;
     if args.format == Format::Table {
@@ -184,24 +186,10 @@ fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
 /// Writes a body whole or not at all; one with secrets is readable by its owner alone, and who may read a file that is there
 /// already stays so.
 fn write(file: &Path, body: &Value) -> Result<(), Failure> {
-    let beside = file.with_extension("partial");
     let before = std::fs::metadata(file).map_or(0o644, |there| there.permissions().mode() & 0o777);
     let mode = if holds_secret(body) { 0o600 } else { before };
-    let written = (|| {
-        // What an earlier try has left may be readable by others.
-        match std::fs::remove_file(&beside) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        writeln!(file, "{}", pretty(body))?;
-        file.sync_data()
-    })();
-    written.and_then(|()| std::fs::rename(&beside, file)).map_err(|error| {
-        // Best effort: the error that counts is the one that is reported.
-        drop(std::fs::remove_file(&beside));
-        Failure::usage(format!("cannot write {}: {error}", file.display()))
-    })
+    write_whole(file, mode, |file| writeln!(file, "{}", json_of(body)))
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", file.display())))
 }
 
 /// Reads a JSON file; `-` is stdin.
@@ -239,8 +227,4 @@ fn tell_runs(body: &Value) {
         Some(runs) => say(&format!("this starts {runs} run{}", if runs == 1 { "" } else { "s" })),
         None => say("how many runs this starts only Cekura knows"),
     }
-}
-
-fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).expect("a JSON value can be written")
 }

@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::io::{confirmed, result, runtime};
 use super::listing::{Listed, print, print_one, shown};
 use super::outcome::Format;
-use super::progress::Progress;
 use super::settings::{WaitArgs, open_ledger};
-use crate::cekura::{Client, ResultState, follow, rerun_once};
+use super::wait::ended;
+use crate::cekura::{Client, ResultState, rerun_once};
 use crate::error::{Exit, Failure};
 
 /// Lists, follows and ends results at Cekura
@@ -115,12 +115,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 Ok(Exit::Passed)
             }
             Command::Wait { id, times, format } => {
-                let (every, longest) = times.read()?;
-                let progress = Progress::new();
-                let tell = |state: &ResultState| progress.now(format!("result {} {}", state.id, state.status));
-                let state = follow(&client, *id, every, longest, tell).await;
-                progress.done();
-                let state = state.map_err(Failure::infrastructure)?;
+                let state: ResultState = ended(&client, *id, times).await?;
                 print_one(&state, *format);
                 Ok(if state.passed() { Exit::Passed } else { Exit::Failed })
             }

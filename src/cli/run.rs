@@ -228,6 +228,6 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
 
 /// The mode in which the calls are placed: a suite takes its channel's.
 fn mode_of_calls(mode: Mode, body: &Value) -> Mode {
-    let channel = body["channel"].as_str().unwrap_or("voice");
-    if mode == Mode::Spec { channel.parse().unwrap_or(Mode::Voice) } else { mode }
+    let channel = || Mode::of_channel(body["channel"].as_str());
+    if mode == Mode::Spec { channel().unwrap_or(mode) } else { mode }
 }

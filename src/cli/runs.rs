@@ -6,6 +6,7 @@ use super::io::{result, runtime};
 use super::listing::{Listed, json_of, print, print_one, rows, shown};
 use super::outcome::Format;
 use super::settings::{WaitArgs, open_ledger};
+use super::wait::ended;
 use crate::cekura::{Client, Recovered, RunState, Status, recover, take};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, Start, StartState};
@@ -172,20 +173,10 @@ impl Listed for RunState {
 }
 
 async fn wait(client: &Client, id: u64, times: &WaitArgs, format: Format) -> Result<Exit, Failure> {
-    let (every, longest) = times.read()?;
-    let end = tokio::time::Instant::now() + longest;
-    loop {
-        let run = client.run(id).await.map_err(Failure::infrastructure)?;
-        if run.status.is_terminal() {
-            print_one(&run, format);
-            let passed = run.status == Status::Completed && run.success == Some(true);
-            return Ok(if passed { Exit::Passed } else { Exit::Failed });
-        }
-        if tokio::time::Instant::now() + every > end {
-            return Err(Failure::infrastructure(format!("run {id} is still {} after {} s", run.status, longest.as_secs_f64())));
-        }
-        tokio::time::sleep(every).await;
-    }
+    let run: RunState = ended(client, id, times).await?;
+    print_one(&run, format);
+    let passed = run.status == Status::Completed && run.success == Some(true);
+    Ok(if passed { Exit::Passed } else { Exit::Failed })
 }
 
 /// The starts at this API of which nobody knows what became of them.

@@ -1,7 +1,7 @@
 //! What is made when a call is over: the stereo file, the labels and the whole `call.json`.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 
 use super::RecordError;
@@ -9,6 +9,7 @@ use super::layout::{AppliedEffect, CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT
 use super::track::write_stereo;
 use super::transcript::transcript;
 use crate::call::{Event, LoggedEvent, Side};
+use crate::files;
 
 /// Writes `call.json` whole or not at all.
 pub(super) fn write_call_json(folder: &Path, info: &CallInfo) -> Result<(), RecordError> {
@@ -37,18 +38,8 @@ pub(super) fn finish_folder(folder: &Path, mut info: CallInfo, longest_part: u64
 
 /// Writes a file beside its place and moves it there: a reader sees the old one or the new one.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
-    let beside = path.with_extension("partial");
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&beside, path)
-    };
-    write().map_err(|source| {
-        // Best effort: the error that counts is the one that is reported.
-        drop(fs::remove_file(&beside));
-        RecordError::Write { path: path.to_owned(), source }
-    })
+    files::write_whole(path, 0o644, |file| file.write_all(bytes))
+        .map_err(|source| RecordError::Write { path: path.to_owned(), source })
 }
 
 /// The events of a call's folder. A last line that a crash tore off, also within a letter, is left out.

@@ -17,6 +17,7 @@ use crate::caller::personality::{Personalities, Personality};
 use crate::caller::speech::SpeechStore;
 use crate::caller::suite::{PersonalityKey, Problem};
 use crate::caller::{Patience, PreparedScript, TEXT_PATIENCE, TextScript};
+use crate::cekura::call_ended_reason;
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info};
 use crate::measure::{Measures, measure};
 use crate::record::{Role, TranscriptLine};
@@ -228,25 +229,23 @@ async fn measured(finished: &FinishedCall) -> Option<Result<Box<Measures>, Strin
 /// What the API would say of a call that ended so.
 fn judged(finished: FinishedCall, heard: Heard, measures: Option<Result<Box<Measures>, String>>) -> RunOutcome {
     let ended = &finished.outcome.end;
-    let (end, success, words) = match (ended.reason, ended.by) {
-        (EndReason::ScriptFinished, _) => (RunEnd::Completed, true, "Testing agent-ended-call"),
+    let (end, success) = match (ended.reason, ended.by) {
+        (EndReason::ScriptFinished, _) => (RunEnd::Completed, true),
         // The script was over, or the reason would be another.
-        (EndReason::HungUp, _) => (RunEnd::Completed, true, "Main agent-ended-call"),
-        (EndReason::AgentHungUp, _) => (RunEnd::Completed, false, "Main agent-ended-call"),
-        // A caller that is not answered, or not with what it can go on from, waits until its time is up.
-        (EndReason::AgentSilent | EndReason::UnexpectedReply, _) => (RunEnd::Completed, false, "Main agent-silence-timed-out"),
-        (EndReason::MaxDuration, _) => (RunEnd::Timeout, false, "exceeded-max-duration"),
-        (EndReason::Cancelled, _) => (RunEnd::Cancelled, false, "run-cancelled-by-user"),
+        (EndReason::HungUp, _) => (RunEnd::Completed, true),
+        (EndReason::AgentHungUp | EndReason::AgentSilent | EndReason::UnexpectedReply, _) => (RunEnd::Completed, false),
+        (EndReason::MaxDuration, _) => (RunEnd::Timeout, false),
+        (EndReason::Cancelled, _) => (RunEnd::Cancelled, false),
         (EndReason::ConnectionLost | EndReason::ProtocolError | EndReason::IdleTimeout, Some(Side::Agent)) => {
-            (RunEnd::Completed, false, "Main agent-ended-call")
+            (RunEnd::Completed, false)
         }
-        _ => (RunEnd::Failed, false, "Testing agent-pipeline-error"),
+        _ => (RunEnd::Failed, false),
     };
     let lost = matches!(ended.reason, EndReason::ConnectionLost | EndReason::ProtocolError | EndReason::IdleTimeout);
     let mut outcome = RunOutcome {
         end,
         error_message: (!success && !ended.detail.is_empty()).then(|| ended.detail.clone()),
-        call_ended_reason: Some(words.to_owned()),
+        call_ended_reason: Some(call_ended_reason(ended).to_owned()),
         duration: Some(finished.outcome.duration),
         provider_call_id: Some(finished.ids.call_id.clone()),
         transcript: heard.transcript,

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 /// How many runs Cekura makes of a body that fits ([`super::check`] finds nothing): scenarios × frequency × personalities ×
-/// test profiles (the API reference's rule); of a suite, each scenario's own frequency × the body's. None where only Cekura knows: a selection by tag, folder or `"all"`, or a body that does not fit. For
-/// `"scenarios": N` it is the upper bound.
+/// test profiles (the API reference's rule); of a suite, each scenario's own frequency × the body's. None where only Cekura
+/// knows: a selection by tag, folder or `"all"`, or a body that does not fit. For `"scenarios": N` it is the upper bound.
 #[must_use]
 pub fn estimate_runs(body: &Value) -> Option<u64> {
     if let Some(spec) = body.get("spec") {

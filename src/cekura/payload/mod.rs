@@ -11,6 +11,7 @@ mod field;
 mod fix;
 mod modes;
 mod refusal;
+mod secret;
 mod strict;
 mod token;
 
@@ -25,9 +26,10 @@ pub use estimate::estimate_runs;
 pub use fix::fix;
 pub use modes::CHANNELS;
 pub(crate) use refusal::{as_read, refusals};
+pub(crate) use secret::{hide, secrets};
+pub use secret::{holds_secret, redacted};
 pub use strict::read_strictly;
-pub(crate) use token::{hide, secrets};
-pub use token::{holds_secret, redacted, room_token};
+pub use token::room_token;
 
 use field::{Field, Kind};
 
@@ -109,6 +111,19 @@ impl Mode {
         }
     }
 
+    /// The mode of a start endpoint.
+    #[must_use]
+    pub fn of_endpoint(endpoint: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.endpoint() == endpoint)
+    }
+
+    /// The mode in which a suite's scenarios are called over this channel; where none is named it is `voice`.
+    #[must_use]
+    pub fn of_channel(channel: Option<&str>) -> Option<Self> {
+        let channel = channel.unwrap_or("voice");
+        Self::ALL.into_iter().find(|mode| mode.name() == channel && CHANNELS.contains(&channel))
+    }
+
     /// The last part of the start endpoint's path, for example `run_scenarios_chirp`.
     #[must_use]
     pub const fn endpoint(self) -> &'static str {
@@ -140,6 +155,12 @@ impl Mode {
     /// Whether a start names scenarios that Cekura has; a suite brings its own.
     fn selects(self) -> bool {
         self != Self::Spec
+    }
+
+    /// Whether the mode's scenarios are entries, one object a run.
+    #[must_use]
+    pub fn has_entries(self) -> bool {
+        self.entry().is_some()
     }
 
     /// The members of an entry, where the mode's scenarios are entries.

@@ -13,6 +13,11 @@ use crate::cekura::Mode;
 use crate::cekura::payload::{CHANNELS, RunOptions, Selection, room_token};
 use crate::error::Failure;
 
+/// Who joins with a token, where nobody is named.
+const IDENTITY: &str = "cekura-testing-agent";
+/// How long a token is valid, where nothing is said.
+const VALID: Duration = Duration::from_secs(3600);
+
 /// Where a start request's body comes from: a file, or flags.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Source {
@@ -109,12 +114,12 @@ pub(in super::super) struct Options {
     /// Room that each entry's token is for; may be given once for all, or once for each
     #[arg(long, value_name = "ROOM")]
     room: Vec<String>,
-    /// Identity in the tokens
-    #[arg(long, value_name = "NAME", default_value = "cekura-testing-agent")]
-    identity: String,
-    /// How long the tokens are valid, in seconds
-    #[arg(long, value_name = "S", default_value_t = 3600)]
-    valid_s: u64,
+    /// Identity in the tokens [default: cekura-testing-agent]
+    #[arg(long, value_name = "NAME")]
+    identity: Option<String>,
+    /// How long the tokens are valid, in seconds [default: 3600]
+    #[arg(long, value_name = "S")]
+    valid_s: Option<u64>,
     /// Data message that Cekura publishes in each entry's room: a JSON object
     #[arg(long, value_name = "JSON", value_parser = parse_object)]
     data_message: Option<Value>,
@@ -168,6 +173,7 @@ impl Options {
     }
 
     fn run_options(&self, mode: Mode) -> Result<RunOptions, Failure> {
+        self.check_unused(mode)?;
         let selection = match self {
             Self { all: true, .. } => Some(Selection::All),
             Self { first: Some(count), .. } => Some(Selection::First(*count)),
@@ -231,6 +237,25 @@ impl Options {
         Ok(more)
     }
 
+    /// Refuses what would be left out: a folder's project without a folder, flags of entries where there are none, flags of tokens
+    /// where none are made.
+    fn check_unused(&self, mode: Mode) -> Result<(), Failure> {
+        let of_entries = [("--room-url", !self.room_url.is_empty()), ("--data-message", self.data_message.is_some())];
+        let of_tokens =
+            [("--room", !self.room.is_empty()), ("--identity", self.identity.is_some()), ("--valid-s", self.valid_s.is_some())];
+        let given = |flags: &[(&'static str, bool)]| flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag);
+        if self.project_id.is_some() && self.folder_path.is_none() {
+            return Err(Failure::usage("--project-id belongs to --folder-path"));
+        }
+        if let Some(flag) = given(&of_entries).filter(|_| !mode.has_entries()) {
+            return Err(Failure::usage(format!("{flag} belongs to the entries of a room mode: {mode} has none")));
+        }
+        if let Some(flag) = given(&of_tokens).filter(|_| !makes_tokens(mode)) {
+            return Err(Failure::usage(format!("{flag} belongs to the tokens of livekit and livekit_chat: {mode} has none")));
+        }
+        Ok(())
+    }
+
     /// What each entry has beside its scenario.
     fn entries(&self, mode: Mode) -> Result<Vec<Map<String, Value>>, Failure> {
         let count = self.scenario_ids.len().max(1);
@@ -242,10 +267,9 @@ impl Options {
                 Err(Failure::usage(format!("{flag} is given {given} times for {count} scenarios: give it once, or once for each")))
             }
         };
-        let signer = match mode {
-            Mode::Livekit | Mode::LivekitChat => Some(signer()?),
-            _ => None,
-        };
+        let signer = makes_tokens(mode).then(signer).transpose()?;
+        let identity = self.identity.as_deref().unwrap_or(IDENTITY);
+        let valid = self.valid_s.map_or(VALID, Duration::from_secs);
         let url_key = if mode == Mode::Pipecat { "pipecat_room_url" } else { "livekit_room_url" };
         (0..count)
             .map(|at| {
@@ -254,7 +278,7 @@ impl Options {
                 put(url_key, of(&self.room_url, "--room-url", at)?.map(Value::from));
                 if let Some((key, secret)) = &signer {
                     let room = of(&self.room, "--room", at)?.ok_or_else(|| Failure::usage("the tokens need --room"))?;
-                    let token = room_token(key, secret, &room, &self.identity, Duration::from_secs(self.valid_s));
+                    let token = room_token(key, secret, &room, identity, valid);
                     put("access_token", Some(token.into()));
                 }
                 put("publish_data_message", self.data_message.clone());
@@ -262,6 +286,11 @@ impl Options {
             })
             .collect()
     }
+}
+
+/// Whether the entries have access tokens that are made here.
+fn makes_tokens(mode: Mode) -> bool {
+    matches!(mode, Mode::Livekit | Mode::LivekitChat)
 }
 
 /// A header's value, or what is in the file after an @: a secret does not belong on the command line, which `ps` shows.

@@ -1,5 +1,6 @@
 //! What is done: starts, ends, scoring, chats, test sets, observed calls.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use axum::http::StatusCode;
@@ -16,6 +17,7 @@ use super::lists::id_of;
 use super::{Answer, Api, Refusal, ok};
 use crate::caller::suite::LARGEST_FILE;
 use crate::cekura::payload::Mode;
+use crate::files::write_whole;
 
 /// The API's other starts, and what they would need.
 const ELSEWHERE: [(&str, &str); 4] = [
@@ -35,7 +37,7 @@ pub(super) fn suite_schema() -> Value {
 impl Api {
     /// `run_scenarios_*`.
     pub(super) async fn start(&self, endpoint: &str, body: Value) -> Answer {
-        let Some(mode) = Mode::ALL.into_iter().find(|mode| mode.endpoint() == endpoint) else {
+        let Some(mode) = Mode::of_endpoint(endpoint) else {
             let known = ELSEWHERE.iter().find(|(name, _)| *name == endpoint).ok_or_else(Refusal::not_found)?;
             return Err(never(endpoint, known.1));
         };
@@ -96,7 +98,7 @@ impl Api {
             let detail = "The request had secrets, which were not kept across the restart: start it anew.";
             return Err(Refusal::detail(StatusCode::BAD_REQUEST, detail));
         }
-        let mode = Mode::ALL.into_iter().find(|mode| mode.endpoint() == endpoint).ok_or_else(Refusal::not_found)?;
+        let mode = Mode::of_endpoint(&endpoint).ok_or_else(Refusal::not_found)?;
         let request = match mode {
             Mode::Spec => aside(|| read_spec(&body, project))?.start(project, &self.runner.store)?,
             mode => aside(|| read_start(mode, &body, project, self.lenient))?,
@@ -244,12 +246,8 @@ impl Api {
         let path = folder.join(name);
         let (place, count) = (path.clone(), bytes.len() as u64);
         let work = tokio::task::spawn_blocking(move || {
-            let beside = place.with_extension("partial");
             std::fs::create_dir_all(&folder)?;
-            std::fs::write(&beside, &bytes).and_then(|()| std::fs::rename(&beside, &place)).inspect_err(|_| {
-                // Best effort: the error that counts is the one that is reported.
-                drop(std::fs::remove_file(&beside));
-            })
+            write_whole(&place, 0o644, |file| file.write_all(&bytes))
         });
         let kept = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         kept.map_err(|error| {

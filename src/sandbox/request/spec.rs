@@ -10,18 +10,7 @@ use super::super::project::{Agent, Project};
 use super::super::store::Store;
 use super::{Invalid, MOST_RUNS, PlannedRun, StartRequest, Support, playable, support, target};
 use crate::caller::suite::{Problem, Scenario, Suite};
-use crate::cekura::payload::Mode;
-
-/// The channels of a spec and the modes that they stand for.
-const CHANNELS: [(&str, Mode); 6] = [
-    ("voice", Mode::Voice),
-    ("text", Mode::Text),
-    ("elevenlabs", Mode::Elevenlabs),
-    ("livekit_v2", Mode::LivekitV2),
-    ("pipecat_v2", Mode::PipecatV2),
-    ("chirp", Mode::Chirp),
-];
-const LONGEST_NAME: usize = 255;
+use crate::cekura::payload::{Mode, as_read, refusals};
 
 /// A spec that is valid.
 #[derive(Debug)]
@@ -43,28 +32,31 @@ pub(in crate::sandbox) fn read_spec(body: &Value, project: &Project) -> Result<S
     let Value::Object(body) = body else {
         return Err(Invalid(json!({"non_field_errors": ["Invalid data. Expected a dictionary."]})));
     };
-    let agent_id = number(body, "agent_id")?;
+    let mut body = as_read(Mode::Spec, body);
+    // What is wrong in a suite is told by its places.
+    let spec = body.remove("spec");
+    let mut errors = refusals(Mode::Spec, &body);
+    errors.remove("spec");
+    if !errors.is_empty() {
+        return Err(Invalid(errors.into()));
+    }
+    let number = |field: &str| body.get(field).and_then(Value::as_u64);
+    let text = |field: &str| body.get(field).and_then(Value::as_str);
+    let agent_id = number("agent_id");
     if project.agent(agent_id).is_none() {
         let id = agent_id.unwrap_or_default();
         return Err(Invalid::field("agent_id", format!("Invalid pk \"{id}\" - object does not exist.")));
     }
-    let channel = body.get("channel").and_then(Value::as_str).unwrap_or("voice");
-    let Some((_, mode)) = CHANNELS.iter().find(|(name, _)| *name == channel) else {
-        return Err(Invalid::field("channel", format!("\"{channel}\" is not a valid choice.")));
-    };
-    let name = body.get("name").and_then(Value::as_str).map(str::to_owned);
-    if name.as_ref().is_some_and(|name| name.chars().count() > LONGEST_NAME) {
-        return Err(Invalid::field("name", format!("Ensure this field has no more than {LONGEST_NAME} characters.")));
-    }
-    let spec = match body.get("spec") {
+    let mode = Mode::of_channel(text("channel")).ok_or_else(|| Invalid::field("channel", "is not a valid choice."))?;
+    let spec = match spec {
         // A form sends it as text.
-        Some(Value::String(text)) => serde_json::from_str(text).map_err(|error| Invalid::field("spec", error.to_string()))?,
-        Some(spec) => spec.clone(),
+        Some(Value::String(text)) => serde_json::from_str(&text).map_err(|error| Invalid::field("spec", error.to_string()))?,
+        Some(spec) => spec,
         None => return Err(Invalid::field("spec", "Provide a spec or a file.")),
     };
     let suite = Suite::parse(&spec).map_err(|problems| refused(&spec, &problems))?;
-    let frequency = number(body, "frequency")?.unwrap_or(1) as usize;
-    let concurrency_limit = number(body, "concurrency_limit")?.map(|limit| limit as usize);
+    let frequency = number("frequency").unwrap_or(1) as usize;
+    let concurrency_limit = number("concurrency_limit").map(|limit| limit as usize);
     let runs = |scenario: &Scenario| (scenario.frequency as usize).saturating_mul(frequency);
     let total = suite.scenarios.iter().map(runs).fold(0, usize::saturating_add);
     if total > MOST_RUNS {
@@ -77,16 +69,25 @@ pub(in crate::sandbox) fn read_spec(body: &Value, project: &Project) -> Result<S
         .collect();
     // A call here costs nothing.
     let plan = json!({
-        "agent_id": agent_id, "project_id": null, "channel": channel, "suite_name": suite.name,
+        "agent_id": agent_id, "project_id": null, "channel": mode.name(), "suite_name": suite.name,
         "scenario_count": suite.scenarios.len(), "total_runs": total, "estimated_cost": 0.0, "scenarios": listed,
     });
     let mut channel_body = Map::new();
-    if *mode == Mode::Chirp
+    if mode == Mode::Chirp
         && let Some(url) = body.get("chirp_data").and_then(|data| data.get("websocket_url"))
     {
         channel_body.insert("websocket_url".to_owned(), url.clone());
     }
-    Ok(SpecRequest { mode: *mode, plan, channel_body, agent_id, name, concurrency_limit, frequency, suite })
+    Ok(SpecRequest {
+        mode,
+        plan,
+        channel_body,
+        agent_id,
+        name: text("name").map(str::to_owned),
+        concurrency_limit,
+        frequency,
+        suite,
+    })
 }
 
 impl SpecRequest {
@@ -140,16 +141,4 @@ fn refused(spec: &Value, problems: &[Problem]) -> Invalid {
         }
     }
     Invalid(json!({"errors": errors}))
-}
-
-fn number(body: &Map<String, Value>, field: &str) -> Result<Option<u64>, Invalid> {
-    let value = match body.get(field) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        Some(other) => other.as_u64(),
-    };
-    match value.filter(|number| *number >= 1 && *number <= i64::MAX as u64) {
-        Some(number) => Ok(Some(number)),
-        None => Err(Invalid::field(field, "A valid integer is required, 1 or more.")),
-    }
 }

@@ -28,6 +28,7 @@ use crate::sqlite::{lay_out, set_wal};
 const FILE: &str = "sandbox.sqlite";
 /// How long another sandbox that has the file may take to let go of it.
 const BUSY: Duration = Duration::from_millis(500);
+
 /// Which results a list shows.
 #[derive(Debug, Default)]
 pub(super) struct ResultFilter {
