@@ -192,7 +192,8 @@ impl Line {
 }
 
 impl Step {
-    fn words(&self) -> String {
+    /// What it says or does, for the log.
+    pub(in crate::caller) fn words(&self) -> String {
         match self {
             Self::Say { text, .. } => text.clone(),
             Self::Clip { id, .. } => format!("[plays {id}]"),
