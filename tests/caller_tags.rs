@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use caller::dbfs;
 use common::{built_in_agent, call_folder, path, run, suite, wav};
 use serde_json::{Value, json};
 use trunkline::audio::Rate;
@@ -83,10 +84,6 @@ fn a_recorded_call_lists_its_effects_and_is_measured_by_its_script() {
         let effect = &info["effects"][at];
         let to = effect["to_sample"].as_u64().unwrap_or(track.len() as u64);
         effect["from_sample"].as_u64().unwrap() as usize..to as usize
-    };
-    let dbfs = |samples: &[i16]| {
-        let power = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / samples.len() as f64;
-        10.0 * (power / 32_768f64.powi(2)).log10()
     };
     let report = json(&output.stdout);
     let measures = &report["runs"][0]["measures"];

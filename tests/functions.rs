@@ -2,20 +2,18 @@
 //! leads to.
 
 mod common;
+#[path = "common/writing.rs"]
+mod writing;
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use common::{built_in_agent, call_folder, events, path, read_http, trunkline};
 use serde_json::{Value, json};
-use trunkline::audio::Rate;
-use trunkline::call::{Abilities, Call, CallEnd, EndReason, Event, Leg, LegCommand, LegEvent, Limits, LoggedEvent, Side};
-use trunkline::caller::TextScript;
+use trunkline::call::{CallEnd, EndReason, Event, Side};
 use trunkline::caller::suite::Suite;
+use writing::{Agent, says};
 
 /// A server that answers every request with this, or never; what it was asked.
 struct Server {
@@ -65,61 +63,14 @@ fn suite(functions: Vec<Value>, action: &str) -> Value {
     }]})
 }
 
-/// An agent in writing that answers everything with one word.
-#[derive(Default)]
-struct Agent {
-    events: VecDeque<LegEvent>,
-    waker: Option<Waker>,
-    hung_up: Option<EndReason>,
-}
-
-impl Leg for Agent {
-    fn rate(&self) -> Rate {
-        Rate::HZ_8000
-    }
-
-    fn abilities(&self) -> Abilities {
-        Abilities { text_only: true, text: true, ..Abilities::NONE }
-    }
-
-    fn via(&self) -> String {
-        "the test's agent".to_owned()
-    }
-
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
-        self.waker = Some(cx.waker().clone());
-        match (self.events.pop_front(), self.hung_up) {
-            (Some(event), _) => Poll::Ready(event),
-            (None, Some(reason)) => Poll::Ready(LegEvent::Hangup { reason, detail: String::new() }),
-            (None, None) => Poll::Pending,
-        }
-    }
-
-    fn command(&mut self, command: LegCommand<'_>) {
-        match command {
-            LegCommand::Text(_) => self.events.push_back(LegEvent::Text("Yes.".to_owned())),
-            LegCommand::Hangup(reason) => self.hung_up = Some(reason),
-            _ => {}
-        }
-    }
-}
-
-/// What the caller wrote, what it logged, and the end.
+/// What the caller wrote, what it logged, and the end, where the agent answers everything with one word.
 async fn chat(suite: &Value) -> (Vec<String>, Vec<String>, CallEnd) {
     let suite = Suite::parse(suite).unwrap();
     let script = suite.scenarios[0].script().unwrap_or_else(|problems| panic!("{}", problems[0]));
-    let caller = TextScript::new(&script, "Orders", "chat").unwrap().caller(Duration::from_secs(60));
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&log);
-    let observer = move |event: &LoggedEvent| kept.lock().unwrap().push(event.clone());
-    let call = Call::new(Box::new(caller), Box::new(Agent::default()), Limits::default()).unwrap();
-    let (outcome, ()) = call.observe(Box::new(observer)).run().await;
-    let log = log.lock().unwrap();
-    let of_caller = log.iter().filter(|logged| logged.side == Some(Side::Caller));
-    let wrote = |logged: &&LoggedEvent| if let Event::Text { text } = &logged.event { Some(text.clone()) } else { None };
-    let noted = |logged: &&LoggedEvent| if let Event::Log { line } = &logged.event { Some(line.clone()) } else { None };
-    let (wrote, noted) = (of_caller.clone().filter_map(|l| wrote(&l)).collect(), of_caller.filter_map(|l| noted(&l)).collect());
-    (wrote, noted, outcome.end)
+    let chat = writing::chat(&script, Agent::new(|_, _| vec![says("Yes.")])).await;
+    let of_caller = chat.events.iter().filter(|logged| logged.side == Some(Side::Caller));
+    let noted = of_caller.filter_map(|logged| if let Event::Log { line } = &logged.event { Some(line.clone()) } else { None });
+    (chat.caller().into_iter().map(str::to_owned).collect(), noted.collect(), chat.end)
 }
 
 const ANSWER: &str = r#"{"orders": [{"status": "lost"}, {"status": "on its way"}]}"#;
@@ -138,6 +89,18 @@ async fn an_answers_values_stand_in_the_line_and_a_default_where_it_has_none() {
     assert!(head.starts_with("POST /orders/A%207?page=2 HTTP/1.1\r\n"), "{head}");
     assert!(head.to_lowercase().contains("x-key: hush") && body == "{\"id\":\"A 7\"}", "{head} {body}");
     assert_eq!(asked.len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_reads_like_a_placeholder_is_said_as_it_is() {
+    let server = server(Some((200, r#"{"orders": [{"status": "{{function.lookup.count}} {{"}]}"#)));
+    let post = json!({"method": "POST", "body": {"what": ["{{function.first.status}}"]}});
+    let mut first = function(&server, "first", json!({}));
+    first["auto_run"] = json!(true);
+    let (wrote, noted, end) = chat(&suite(vec![first, function(&server, "lookup", post)], SAYS)).await;
+    assert_eq!(wrote.last().unwrap(), "It is {{function.lookup.count}} {{, 3 of them.");
+    assert_eq!((end.reason, noted.len()), (EndReason::ScriptFinished, 0));
+    assert_eq!(server.asked.lock().unwrap()[1].1, r#"{"what":["{{function.lookup.count}} {{"]}"#);
 }
 
 #[tokio::test]

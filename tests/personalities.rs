@@ -10,7 +10,6 @@ use std::time::Duration;
 use caller::{LINE, Played, RATE, play, prepared, speech};
 use common::{built_in_agent, call_folder, events, path, run, suite};
 use serde_json::{Value, json};
-use trunkline::audio::FRAME;
 use trunkline::call::{EffectKind, LegEvent};
 use trunkline::caller::Patience;
 use trunkline::caller::personality::Personalities;
@@ -70,7 +69,7 @@ async fn a_backchannel_is_said_into_the_agents_turn_and_is_no_turn() {
         .collect();
     let words = (speech("caller-friday").len() as f64 / 0.8).round() as usize;
     let turn = speech("agent-answer-2").len();
-    assert_eq!(asides.len(), if turn > 2700 * 16 { 2 } else { 1 }, "of a turn of {} ms", turn / 16);
+    assert_eq!(asides.len(), 1, "the turn is over before the second, after {} ms", turn / 16);
     let (from, samples) = asides[0];
     // The agent's onset is detected: some frames of its speech pass before it is one.
     let late = from.abs_diff(16_000 + 600 * 16);
@@ -90,7 +89,6 @@ async fn one_that_does_not_interrupt_waits_for_its_turn() {
     assert!(slow.marks()[0].0 > end, "it waits");
     let interrupts = |event: &LegEvent| matches!(event, LegEvent::SpeechStarted(mark) if mark.interruption.is_some());
     assert!(!slow.events.iter().any(|(_, event)| interrupts(event)));
-    assert_eq!(FRAME, Duration::from_millis(20));
 }
 
 #[test]

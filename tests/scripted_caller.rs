@@ -1,26 +1,22 @@
 //! The scripted caller on virtual time: what it says and when, what it does with an agent that speaks, waits or does not.
 
+#[path = "common/caller.rs"]
+mod caller;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use trunkline::audio::{FRAME, Rate, read_wav};
+use caller::{RATE, ready, speech};
+use trunkline::audio::FRAME;
 use trunkline::call::{EndReason, Leg, LegCommand, LegEvent, MarkSource};
 use trunkline::caller::{Answer, Patience, Player, PreparedLine, PreparedStep, Request, ScriptedCaller};
 
-const RATE: Rate = Rate::HZ_16000;
-
-fn speech(name: &str) -> Arc<[i16]> {
-    let file = format!("{}/fixtures/speech/{name}.wav", env!("CARGO_MANIFEST_DIR"));
-    read_wav(std::fs::File::open(file).unwrap(), RATE).unwrap().into()
-}
-
 fn say(name: &str) -> PreparedStep {
-    PreparedStep::Speech { samples: speech(name), ignore_interruptions: false }
+    PreparedStep::Speech { samples: speech(name).into(), ignore_interruptions: false }
 }
 
 fn say_to_the_end(name: &str) -> PreparedStep {
-    PreparedStep::Speech { samples: speech(name), ignore_interruptions: true }
+    PreparedStep::Speech { samples: speech(name).into(), ignore_interruptions: true }
 }
 
 fn line(condition: u32, steps: Vec<PreparedStep>) -> PreparedLine {
@@ -273,19 +269,6 @@ fn a_pause_alone_lasts_as_long_as_it_says() {
     assert!(close((second.0 - first.1) / 16, 1500, 20), "{:?}", talk.stretches());
 }
 
-/// Takes what the leg has ready; a leg that is pending has nothing.
-async fn ready(leg: &mut ScriptedCaller) -> Vec<LegEvent> {
-    let mut events = Vec::new();
-    std::future::poll_fn(|cx| {
-        while let std::task::Poll::Ready(event) = leg.poll_event(cx) {
-            events.push(event);
-        }
-        std::task::Poll::Ready(())
-    })
-    .await;
-    events
-}
-
 fn samples(events: &[LegEvent]) -> usize {
     events.iter().map(|event| if let LegEvent::Audio(samples) = event { samples.len() } else { 0 }).sum()
 }
@@ -365,7 +348,7 @@ impl Heard {
         for _ in 0..time_ms / 20 {
             // What is over is not polled again.
             if self.end().is_none() {
-                self.events.extend(ready_until_end(&mut self.leg).await);
+                self.events.extend(ready(&mut self.leg).await);
             }
             tokio::time::advance(FRAME).await;
         }
@@ -394,22 +377,6 @@ impl Heard {
             _ => None,
         })
     }
-}
-
-async fn ready_until_end(leg: &mut ScriptedCaller) -> Vec<LegEvent> {
-    let mut events = Vec::new();
-    std::future::poll_fn(|cx| {
-        while let std::task::Poll::Ready(event) = leg.poll_event(cx) {
-            let over = matches!(event, LegEvent::Hangup { .. });
-            events.push(event);
-            if over {
-                break;
-            }
-        }
-        std::task::Poll::Ready(())
-    })
-    .await;
-    events
 }
 
 fn by_rules() -> serde_json::Value {

@@ -153,6 +153,7 @@ fn a_tag_that_is_wrong_is_told_of_with_what_would_be_right() {
         ("<audio id=\"../secret\"/>", "letters, digits, _ and -"),
         ("Hi <ivr text=\"a\"/>", "must be the whole action"),
         ("<voicemail/> and more", "must be the whole action"),
+        ("<client_message t=\"a <ivr b\"/> <ivr text=\"c\"/>", "must be the whole action"),
         ("<spell></spell>", "has nothing to spell"),
         ("<spell>a <hold time=\"1s\"/></spell>", "cannot stand inside <spell>"),
         (
@@ -265,12 +266,35 @@ fn functions_are_checked_field_by_field() {
         let problems = changed(path, value);
         assert!(problems.contains(expected), "{problems}");
     }
+    let problems = changed("/config/url", json!("http://127.0.0.1:1/{{test_profile.nam}}"));
+    let expected = "scenario \"Books\": function \"lookup\": the test profile has no \"nam\"; the nearest is \"name\"";
+    assert_eq!(problems, expected, "no condition is to blame");
     let mut unknown = good.clone();
     unknown["config"]["retries"] = json!(1);
     assert!(with(unknown).unwrap_err().contains("unknown key \"retries\""));
     let mut unrun = good;
     unrun["auto_run"] = json!(false);
     assert!(with(unrun).unwrap_err().contains("condition 1: uses function \"lookup\", which nothing runs"));
+}
+
+#[test]
+fn a_value_of_the_test_profile_makes_no_placeholder() {
+    for (value, action) in [
+        ("{{function.lookup.status}}", "It is {{test_profile.name}}."),
+        ("{", "It is {{test_profile.name}}{function.lookup.status}}."),
+        ("{", "It is {{test_profile.name}}{{function.lookup.status}}."),
+        ("{{", "It is {{test_profile.name}}."),
+    ] {
+        let mut suite = suite_of(vec![condition(0, "Hi"), condition(1, action)]);
+        let scenario = &mut suite["scenarios"][0];
+        scenario["test_profile"]["caller_variables"]["name"] = json!(value);
+        scenario["conditional_actions"]["functions"] = json!([{"name": "lookup", "type": "rest_api", "config": {
+            "method": "GET", "url": "http://127.0.0.1:1/", "response_mapping": {"status": "$.a"},
+        }}]);
+        let problems = Suite::parse(&suite).unwrap().scenarios[0].script().expect_err(value);
+        let told = problems[0].to_string();
+        assert!(told.contains("condition 1: ") && told.contains("a value of the test profile makes a {{ of its own"), "{told}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::player::{Answer, Request};
 use super::prepare::Speaker;
-use super::suite::{Function, placeholders};
+use super::suite::{Function, fill, fill_json, function_and_key};
 use crate::call::LegEvent;
 use crate::http;
 
@@ -181,34 +181,21 @@ impl Runner {
         Ok(match &function.body {
             None => request,
             Some(Value::String(text)) => request.body(self.filled(text)?),
-            Some(json) => request.json(&self.filled_json(json)?),
+            Some(json) => request.json(&fill_json(json, &mut |text| self.filled(text))?),
         })
     }
 
     /// Puts values where `{{function.name.key}}` stands.
     fn filled(&self, text: &str) -> Result<String, String> {
-        let mut filled = text.to_owned();
-        for (name, key) in placeholders(text) {
-            let value = self.values.get(&(name.to_owned(), key.to_owned())).ok_or_else(|| match self.failures.get(name) {
-                Some(problem) => format!("{{{{function.{name}.{key}}}}} has no value and no default: {problem}"),
-                None => {
-                    format!("{{{{function.{name}.{key}}}}} has no value: the answer has none at its path, or there is none yet")
-                }
-            })?;
-            filled = filled.replace(&format!("{{{{function.{name}.{key}}}}}"), value);
-        }
-        Ok(filled)
+        fill(text, &mut |name| self.value(name))
     }
 
-    fn filled_json(&self, json: &Value) -> Result<Value, String> {
-        Ok(match json {
-            Value::String(text) => Value::String(self.filled(text)?),
-            Value::Array(list) => Value::Array(list.iter().map(|item| self.filled_json(item)).collect::<Result<_, _>>()?),
-            Value::Object(object) => {
-                let fields = object.iter().map(|(key, value)| Ok((key.clone(), self.filled_json(value)?)));
-                Value::Object(fields.collect::<Result<_, String>>()?)
-            }
-            other => other.clone(),
+    fn value(&self, name: &str) -> Result<String, String> {
+        let (function, key) = function_and_key(name).ok_or_else(|| format!("{{{{{name}}}}} is no value of a function"))?;
+        let value = self.values.get(&(function.to_owned(), key.to_owned())).cloned();
+        value.ok_or_else(|| match self.failures.get(function) {
+            Some(problem) => format!("{{{{{name}}}}} has no value and no default: {problem}"),
+            None => format!("{{{{{name}}}}} has no value: the answer has none at its path, or there is none yet"),
         })
     }
 

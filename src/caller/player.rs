@@ -89,6 +89,8 @@ pub struct Player {
     output: Output,
     /// Frames given so far, silence included.
     frames: u64,
+    /// The last of them carried what must be heard.
+    heard: bool,
     events: VecDeque<LegEvent>,
     requests: VecDeque<Request>,
     agent_cut_in: bool,
@@ -181,6 +183,7 @@ impl Player {
             changes: Vec::new(),
             output: Output::new(rate),
             frames: 0,
+            heard: false,
             events: VecDeque::new(),
             requests: VecDeque::new(),
             agent_cut_in: false,
@@ -247,10 +250,10 @@ impl Player {
         }
     }
 
-    /// Whether the last frame carried what must be heard: speech or a sound, not only a background.
+    /// Whether the last frame carried what must be heard: speech, a backchannel or a sound, not only a background.
     #[must_use]
     pub fn was_heard(&self) -> bool {
-        matches!(self.state, State::Speaking(..) | State::Sounding { .. })
+        self.heard
     }
 
     /// The next 20 ms; none when they are silent.
@@ -277,6 +280,7 @@ impl Player {
             _ => None,
         };
         let holding = matches!(self.state, State::Pausing { hold: true, .. });
+        self.heard = frame.is_some() || self.output.says_aside();
         let frame = self.output.frame(frame, holding, position, &mut self.events);
         self.frames += 1;
         if let State::Speaking(utterance, _) = &mut self.state {

@@ -34,6 +34,14 @@ pub enum PrepareError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A step of a script that no suite compiles to: a sound that is not known.
+    #[error("condition {condition}: nothing is known that makes {step}")]
+    Unknown {
+        /// The condition.
+        condition: u32,
+        /// What it does.
+        step: String,
+    },
 }
 
 /// A script whose speech is ready. Cheap to clone: the speech is shared.
@@ -91,7 +99,8 @@ impl PreparedScript {
                     Step::Clip { id, .. } => drop(clips.insert(id.clone(), clip(line.condition, id, beside, rate)?)),
                     other => {
                         let seed = seed_of(name, line.condition, number);
-                        others.insert((line.condition, number), sound(other, seed, rate));
+                        let unknown = || PrepareError::Unknown { condition: line.condition, step: other.words() };
+                        others.insert((line.condition, number), sound(other, seed, rate).ok_or_else(unknown)?);
                     }
                 }
             }
@@ -184,11 +193,11 @@ impl Speaker {
     }
 }
 
-/// A step that says no words.
-fn sound(step: &Step, seed: u64, rate: Rate) -> PreparedStep {
-    match step {
+/// A step that says no words; none where it does, or its sound is not known.
+fn sound(step: &Step, seed: u64, rate: Rate) -> Option<PreparedStep> {
+    Some(match step {
         Step::Noise { sound, volume, time } => {
-            let (samples, effect) = effects::shot(sound, *volume, *time, seed, rate);
+            let (samples, effect) = effects::shot(sound, *volume, *time, seed, rate)?;
             PreparedStep::Sound { samples: samples.into(), effect }
         }
         Step::Beep => {
@@ -197,7 +206,7 @@ fn sound(step: &Step, seed: u64, rate: Rate) -> PreparedStep {
         }
         Step::Background(None) => PreparedStep::Background(None),
         Step::Background(Some((sound, volume))) => {
-            let (samples, effect) = effects::bed(sound, *volume, seed, rate);
+            let (samples, effect) = effects::bed(sound, *volume, seed, rate)?;
             PreparedStep::Background(Some(Bed { samples: samples.into(), effect }))
         }
         Step::PacketLoss(percent) => PreparedStep::Loss { percent: *percent, seed },
@@ -206,8 +215,9 @@ fn sound(step: &Step, seed: u64, rate: Rate) -> PreparedStep {
         Step::Dtmf(digits) => PreparedStep::Dtmf(digits.clone()),
         Step::Message(data) => PreparedStep::Message(data.clone()),
         Step::Function(name) => PreparedStep::Function(name.clone()),
-        Step::EndCall | Step::Say { .. } | Step::Clip { .. } => PreparedStep::EndCall,
-    }
+        Step::EndCall => PreparedStep::EndCall,
+        Step::Say { .. } | Step::Clip { .. } => return None,
+    })
 }
 
 fn clip(condition: u32, id: &str, beside: &Path, rate: Rate) -> Result<Arc<[i16]>, PrepareError> {

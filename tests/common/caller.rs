@@ -19,6 +19,12 @@ pub fn speech(name: &str) -> Vec<i16> {
     read_wav(std::fs::File::open(file).unwrap(), RATE).unwrap()
 }
 
+/// The level of samples, RMS.
+pub fn dbfs(samples: &[i16]) -> f64 {
+    let power = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / samples.len() as f64;
+    10.0 * (power / 32_768f64.powi(2)).log10()
+}
+
 pub fn suite(scenario: &str, actions: &[&str]) -> Value {
     let condition = |(id, action): (usize, &&str)| {
         let (after, kind) = match id {
@@ -77,6 +83,23 @@ impl Played {
     }
 }
 
+/// Takes what the leg has ready, up to its end.
+pub async fn ready(leg: &mut ScriptedCaller) -> Vec<LegEvent> {
+    let mut events = Vec::new();
+    std::future::poll_fn(|cx| {
+        while let std::task::Poll::Ready(event) = leg.poll_event(cx) {
+            let over = matches!(event, LegEvent::Hangup { .. });
+            events.push(event);
+            if over {
+                break;
+            }
+        }
+        std::task::Poll::Ready(())
+    })
+    .await;
+    events
+}
+
 /// Lets a caller play for some seconds to an agent that says nothing, or says `agent` from this second on.
 pub async fn play(mut leg: ScriptedCaller, seconds: u64, agent: Option<(u64, Vec<i16>)>) -> Played {
     let (mut said, mut events) = (Vec::new(), Vec::new());
@@ -85,20 +108,12 @@ pub async fn play(mut leg: ScriptedCaller, seconds: u64, agent: Option<(u64, Vec
         if let Some(heard) = frame.checked_sub(agent.0 * 50).and_then(|frame| agent.1.chunks(320).nth(frame as usize)) {
             leg.command(LegCommand::Audio(heard));
         }
-        std::future::poll_fn(|cx| {
-            while let std::task::Poll::Ready(event) = leg.poll_event(cx) {
-                match event {
-                    LegEvent::Audio(samples) => said.extend(samples),
-                    LegEvent::Hangup { .. } => {
-                        events.push((said.len(), event));
-                        break;
-                    }
-                    other => events.push((said.len(), other)),
-                }
+        for event in ready(&mut leg).await {
+            match event {
+                LegEvent::Audio(samples) => said.extend(samples),
+                other => events.push((said.len(), other)),
             }
-            std::task::Poll::Ready(())
-        })
-        .await;
+        }
         tokio::time::advance(FRAME).await;
     }
     Played { said, events }

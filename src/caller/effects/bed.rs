@@ -9,7 +9,7 @@ use crate::call::{Effect, EffectKind};
 /// The level of a background at volume 1, RMS in dBFS: that of speech at its nominal level (-26, ITU-T P.56 as its users have
 /// it). Volume multiplies the samples: 0.3 is 10.5 dB less.
 pub const BED_DBFS: f64 = -26.0;
-/// How long one is before it is repeated, and how long its end goes over into its beginning, in seconds.
+/// How long one is before it is repeated, and how long the end of its noise goes over into its beginning, in seconds.
 const LENGTH_S: f64 = 12.0;
 const SEAM_S: f64 = 0.5;
 
@@ -69,28 +69,19 @@ pub(super) const RECIPES: [Recipe; 30] = [
     ("holding-on-song", &[(Tune, 1.0)]),
 ];
 
-/// One round of a background at `rate`, and what it is.
-///
-/// # Panics
-/// Never: a name that has no recipe is one of a hiss.
+/// One round of a background at `rate`, and what it is; none where no recipe has this name.
 #[must_use]
-pub fn bed(sound: &str, volume: f64, seed: u64, rate: Rate) -> (Vec<i16>, Effect) {
-    let layers = RECIPES.iter().find(|(name, _)| *name == sound).map_or(&[(Noise(20.0, 7000.0), 1.0)][..], |(_, layers)| layers);
+pub fn bed(sound: &str, volume: f64, seed: u64, rate: Rate) -> Option<(Vec<i16>, Effect)> {
+    let (_, layers) = RECIPES.iter().find(|(name, _)| *name == sound)?;
     let hz = f64::from(rate.hz());
     let (length, seam) = ((LENGTH_S * hz) as usize, (SEAM_S * hz) as usize);
-    let mut synth = Synth { hz, length: length + seam, random: Random::new(seed) };
-    let mut sum = vec![0.0; synth.length];
-    for (layer, gain) in layers {
+    let mut synth = Synth { hz, length, seam, random: Random::new(seed) };
+    let mut sum = vec![0.0; length];
+    for (layer, gain) in *layers {
         sum.iter_mut().zip(synth.layer(*layer)).for_each(|(into, sample)| *into += sample * gain);
     }
-    for n in 0..seam {
-        // Of equal power: the two are not alike.
-        let turn = std::f64::consts::FRAC_PI_2 * n as f64 / seam as f64;
-        sum[n] = sum[n] * turn.sin() + sum[length + n] * turn.cos();
-    }
-    sum.truncate(length);
     normalise(&mut sum);
     let level_dbfs = level_of(BED_DBFS, volume);
     let kind = EffectKind::BackgroundNoise { sound: sound.to_owned(), volume, level_dbfs };
-    (quantised(&sum, BED_DBFS, volume), Effect { kind, seed: Some(seed) })
+    Some((quantised(&sum, BED_DBFS, volume), Effect { kind, seed: Some(seed) }))
 }

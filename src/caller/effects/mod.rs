@@ -15,15 +15,16 @@ pub use shot::{SHOT_DBFS, shot, voicemail_beep};
 pub use speech::{at_speed, at_volume};
 
 /// The names of the background sounds (Cekura's page on structured tests).
-pub const BEDS: &[&str] = &bed_names();
+pub const BEDS: &[&str] = &names(&bed::RECIPES);
 /// The names of the sounds that are made once.
-pub const SHOTS: &[&str] = &["office", "beep", "cough1", "cough2", "female-crying", "male-crying", "ringback"];
+pub const SHOTS: &[&str] = &names(&shot::MAKERS);
 
-const fn bed_names() -> [&'static str; bed::RECIPES.len()] {
-    let mut names = [""; bed::RECIPES.len()];
+/// The names in a table of sounds.
+const fn names<T, const N: usize>(table: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut names = [""; N];
     let mut at = 0;
-    while at < names.len() {
-        names[at] = bed::RECIPES[at].0;
+    while at < N {
+        names[at] = table[at].0;
         at += 1;
     }
     names

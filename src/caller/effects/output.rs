@@ -78,6 +78,11 @@ impl Output {
         self.backchannel = Some((Arc::clone(&said.samples), 0));
     }
 
+    /// Whether the next frame carries a part of what is said over the agent.
+    pub(crate) fn says_aside(&self) -> bool {
+        self.backchannel.is_some()
+    }
+
     /// The frame that leaves at `position`: none when it is silent. `holding`: the background is off.
     pub(crate) fn frame(
         &mut self,

@@ -17,29 +17,37 @@ const BEEP_HZ: f64 = 1000.0;
 /// The beep after a voicemail's greeting: FreeSWITCH's default, `tone-spec` `%(1000, 0, 640)` of its voicemail.conf.xml.
 const VOICEMAIL_BEEP: Duration = Duration::from_secs(1);
 const VOICEMAIL_BEEP_HZ: f64 = 640.0;
+/// How long an office is heard, in seconds.
+const OFFICE_S: f64 = 1.5;
 /// The longest sound.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A sound at `rate`, cut after `time`, and what it is. A beep lasts as long as `time` says.
+/// What makes a sound: of a length of its own, but for a beep.
+type Maker = fn(&mut Synth, Option<Duration>, Rate) -> Vec<f64>;
+
+/// Every sound that is made once, and what makes it.
+pub(super) const MAKERS: [(&str, Maker); 7] = [
+    ("office", |synth, _, _| office(synth)),
+    ("beep", |_, time, rate| tone(&[BEEP_HZ], time.unwrap_or(BEEP), rate)),
+    ("cough1", |synth, _, _| synth.cough()),
+    ("cough2", |synth, _, _| [synth.cough(), vec![0.0; (synth.hz * 0.12) as usize], synth.cough()].concat()),
+    ("female-crying", |synth, _, _| sobs(synth, 390.0)),
+    ("male-crying", |synth, _, _| sobs(synth, 210.0)),
+    ("ringback", |_, _, rate| ringback(rate)),
+];
+
+/// A sound at `rate`, cut after `time`, and what it is; none where no sound has this name. A beep lasts as long as `time` says.
 #[must_use]
-pub fn shot(sound: &str, volume: f64, time: Option<Duration>, seed: u64, rate: Rate) -> (Vec<i16>, Effect) {
+pub fn shot(sound: &str, volume: f64, time: Option<Duration>, seed: u64, rate: Rate) -> Option<(Vec<i16>, Effect)> {
+    let (_, make) = MAKERS.iter().find(|(name, _)| *name == sound)?;
     let hz = f64::from(rate.hz());
     let time = time.map(|time| time.min(LONGEST));
-    let length = |seconds: f64| (seconds * hz) as usize;
-    let mut synth = Synth { hz, length: length(1.5), random: Random::new(seed) };
-    let mut samples = match sound {
-        "beep" => tone(&[BEEP_HZ], time.unwrap_or(BEEP), rate),
-        "cough1" => synth.cough(),
-        "cough2" => [synth.cough(), vec![0.0; length(0.12)], synth.cough()].concat(),
-        "female-crying" => sobs(&mut synth, 390.0),
-        "male-crying" => sobs(&mut synth, 210.0),
-        "ringback" => ringback(rate),
-        _ => office(&mut synth),
-    };
+    let mut synth = Synth { hz, length: (hz * OFFICE_S) as usize, seam: 0, random: Random::new(seed) };
+    let mut samples = make(&mut synth, time, rate);
     samples.truncate(time.map_or(usize::MAX, |time| rate.samples_in(time) as usize));
     normalise(&mut samples);
     let kind = EffectKind::Noise { sound: sound.to_owned(), level_dbfs: level_of(SHOT_DBFS, volume) };
-    (quantised(&samples, SHOT_DBFS, volume), Effect { kind, seed: Some(seed) })
+    Some((quantised(&samples, SHOT_DBFS, volume), Effect { kind, seed: Some(seed) }))
 }
 
 /// The beep after a voicemail's greeting.
@@ -69,7 +77,7 @@ fn ringback(rate: Rate) -> Vec<f64> {
     [ring(Duration::from_secs(2)), gap, ring(Duration::from_millis(300))].concat()
 }
 
-/// Keys and a murmur, for a second and a half.
+/// Keys and a murmur.
 fn office(synth: &mut Synth) -> Vec<f64> {
     let mut samples = synth.layer(Layer::Babble(2));
     let keys = synth.layer(Layer::Bursts { rate: 6.0, hz: 2800.0, decay: 0.006 });

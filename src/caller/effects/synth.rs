@@ -1,6 +1,6 @@
 //! The building blocks of made sounds: noise, tones, voices and events, as floating point around ±1.
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::{FRAC_PI_2, PI, TAU};
 
 use super::random::Random;
 
@@ -8,6 +8,8 @@ use super::random::Random;
 pub(super) struct Synth {
     pub(super) hz: f64,
     pub(super) length: usize,
+    /// Over how many samples the end of noise goes over into its beginning; 0 for a sound that is made once.
+    pub(super) seam: usize,
     pub(super) random: Random,
 }
 
@@ -65,9 +67,17 @@ impl Synth {
         samples
     }
 
+    /// Noise that goes on at its beginning where it ends: what is made beyond the end is laid over the beginning.
     fn noise(&mut self, low: f64, high: f64) -> Vec<f64> {
-        let white = (0..self.length).map(|_| self.random.normal()).collect();
-        self.band(white, low, high)
+        let white = (0..self.length + self.seam).map(|_| self.random.normal()).collect();
+        let mut samples = self.band(white, low, high);
+        for n in 0..self.seam {
+            // Of equal power: the two are not alike.
+            let turn = FRAC_PI_2 * n as f64 / self.seam as f64;
+            samples[n] = samples[n] * turn.sin() + samples[self.length + n] * turn.cos();
+        }
+        samples.truncate(self.length);
+        samples
     }
 
     /// Two low-passes and two high-passes of the first order: 12 dB an octave on either side.
@@ -156,7 +166,7 @@ impl Synth {
         self.band(source, 350.0, 2600.0)
     }
 
-    /// Voices with a pitch and vowels of their own, in syllables and breaths.
+    /// Voices with a pitch and vowels of their own, in syllables and breaths; they too go on at the beginning.
     fn babble(&mut self, voices: usize) -> Vec<f64> {
         let mut out = vec![0.0; self.length];
         for _ in 0..voices {
@@ -167,7 +177,9 @@ impl Synth {
                 let syllables = self.random.between(4.0, 11.0) as usize;
                 for _ in 0..syllables {
                     let spoken = self.syllable(pitch);
-                    out[at.min(self.length)..].iter_mut().zip(&spoken).for_each(|(into, sample)| *into += sample * gain);
+                    for (n, sample) in spoken.iter().enumerate() {
+                        out[(at + n) % self.length] += sample * gain;
+                    }
                     at += spoken.len() + (self.hz * self.random.between(0.02, 0.06)) as usize;
                 }
                 at += (self.hz * self.random.between(0.15, 0.9)) as usize;

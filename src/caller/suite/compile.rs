@@ -1,6 +1,9 @@
 //! Compiles a scenario to a [`Script`], and tells of all that cannot be played.
 
+use std::convert::Infallible;
+
 use super::function::{Function, Headers};
+use super::placeholder::{fill, fill_json, function_and_key, names, placeholders};
 use super::script::{Delivery, Line, Script, Step, Trigger};
 use super::spec::{Condition, Scenario};
 use super::tags::{Piece, pieces};
@@ -206,7 +209,7 @@ impl Compiler<'_> {
         if text.trim().is_empty() {
             return;
         }
-        if line.trigger == Trigger::Opening && text.contains("{{function.") {
+        if line.trigger == Trigger::Opening && !placeholders(&text).is_empty() {
             return self.say(Some(0), "the first message cannot say what a function gives: no function has run yet");
         }
         match line.steps.last_mut() {
@@ -266,7 +269,7 @@ impl Compiler<'_> {
         for function in &self.scenario.functions {
             let tagged = lines.iter().any(|line| line.steps.contains(&Step::Function(function.name.clone())));
             let used = |step: &Step| match step {
-                Step::Say { text, .. } => super::script::placeholders(text).iter().any(|(name, _)| *name == function.name),
+                Step::Say { text, .. } => placeholders(text).iter().any(|(name, _)| *name == function.name),
                 _ => false,
             };
             if let Some(line) = lines.iter().find(|line| line.steps.iter().any(used))
@@ -277,14 +280,25 @@ impl Compiler<'_> {
                     format!("uses function {:?}, which nothing runs: auto_run is false and no tag names it", function.name);
                 self.say(Some(i64::from(line.condition)), problem);
             }
-            let mut fill = |text: &str| self.fill_in(0, text);
+            let mut problems = Vec::new();
+            let mut fill = |text: &str| {
+                let (text, wrong) = self.filled(text);
+                problems.extend(wrong);
+                text
+            };
             let fill_all = |pairs: &[(String, String)], fill: &mut dyn FnMut(&str) -> String| {
                 pairs.iter().map(|(name, value)| (name.clone(), fill(value))).collect::<Vec<_>>()
             };
             let headers = Headers(fill_all(&function.headers.0, &mut fill));
             let query = fill_all(&function.query, &mut fill);
             let url = fill(&function.url);
-            let body = function.body.as_ref().map(|body| fill_json(body, &mut fill));
+            let body = function.body.as_ref().map(|body| {
+                let Ok(body) = fill_json::<Infallible>(body, &mut |text| Ok(fill(text)));
+                body
+            });
+            for problem in problems {
+                self.say(None, format!("function {:?}: {problem}", function.name));
+            }
             ready.push(Function { headers, query, url, body, ..function.clone() });
         }
         ready
@@ -293,35 +307,48 @@ impl Compiler<'_> {
     /// A text that must be known before the call.
     fn plain(&mut self, id: i64, tag: &str, text: &str) -> String {
         let text = self.fill_in(id, text);
-        if text.contains("{{function.") {
+        if !placeholders(&text).is_empty() {
             self.say(Some(id), format!("tag <{tag}>: what a function gives can only be said in words"));
         }
         text
     }
 
-    /// Puts the test profile's values where `{{test_profile.key}}` stands. `{{function.name.key}}` stays.
+    /// The text as [`Self::filled`] gives it; what is wrong is told of.
     fn fill_in(&mut self, id: i64, text: &str) -> String {
-        let mut filled = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("{{") {
-            filled.push_str(before);
-            let Some((name, behind)) = after.split_once("}}") else {
-                self.say(Some(id), format!("{{{{{after}: the closing }}}} is missing"));
-                return filled;
-            };
-            match self.variable(name.trim()) {
-                Ok(value) => filled.push_str(&value),
-                Err(problem) => self.say(Some(id), problem),
-            }
-            rest = behind;
+        let (filled, problems) = self.filled(text);
+        for problem in problems {
+            self.say(Some(id), problem);
         }
-        filled.push_str(rest);
         filled
     }
 
+    /// Puts the test profile's values where `{{test_profile.key}}` stands, and gives what is wrong with the text.
+    /// `{{function.name.key}}` stays, and no value may make another one.
+    fn filled(&self, text: &str) -> (String, Vec<String>) {
+        let (mut problems, mut stays) = (Vec::new(), Vec::new());
+        let filled = fill(text, &mut |name| {
+            if function_and_key(name).is_some() {
+                stays.push(name);
+            }
+            Ok(self.variable(name).unwrap_or_else(|problem| {
+                problems.push(problem);
+                String::new()
+            }))
+        });
+        let filled = filled.unwrap_or_else(|problem| {
+            problems.push(problem);
+            String::new()
+        });
+        if problems.is_empty() && names(&filled) != Ok(stays) {
+            problems.push(format!("{text:?}: a value of the test profile makes a {{{{ of its own; only the script may hold one"));
+        }
+        (filled, problems)
+    }
+
     fn variable(&self, name: &str) -> Result<String, String> {
-        if let Some(value) = name.strip_prefix("function.") {
-            let (function, key) = value.split_once('.').ok_or(format!("{{{{{name}}}}}: write {{{{function.name.key}}}}"))?;
+        if name.starts_with("function.") {
+            let (function, key) =
+                function_and_key(name).ok_or_else(|| format!("{{{{{name}}}}}: write {{{{function.name.key}}}}"))?;
             let declared = self.scenario.functions.iter().find(|declared| declared.name == function);
             let declared = declared.ok_or_else(|| format!("{{{{{name}}}}}: no such function is declared{}", self.declared()))?;
             return if declared.outputs.iter().any(|output| output.key == key) {
@@ -378,15 +405,4 @@ impl Step {
 fn spelled(text: &str) -> String {
     let letters = text.chars().filter(|c| !c.is_whitespace()).map(String::from);
     letters.collect::<Vec<_>>().join(", ")
-}
-
-/// Fills in every text of a JSON value.
-fn fill_json(json: &serde_json::Value, fill: &mut dyn FnMut(&str) -> String) -> serde_json::Value {
-    use serde_json::Value;
-    match json {
-        Value::String(text) => Value::String(fill(text)),
-        Value::Array(list) => list.iter().map(|item| fill_json(item, fill)).collect(),
-        Value::Object(object) => object.iter().map(|(key, value)| (key.clone(), fill_json(value, fill))).collect(),
-        other => other.clone(),
-    }
 }

@@ -12,6 +12,7 @@
 mod compile;
 mod function;
 mod markup;
+mod placeholder;
 mod rule;
 mod script;
 mod spec;
@@ -21,8 +22,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use function::{Function, Headers, Output};
+pub(crate) use placeholder::{fill, fill_json, function_and_key, placeholders};
 pub use rule::{BadRule, Rule};
-pub(crate) use script::placeholders;
 pub use script::{Delivery, Line, Script, Step, Trigger};
 pub use spec::{PersonalityKey, Scenario, Suite};
 pub use tags::{Piece, TagProblem, pieces};

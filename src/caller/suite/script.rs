@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::function::Function;
+use super::placeholder::placeholders;
 use super::{Problem, Rule};
 use crate::call::Abilities;
 
@@ -192,7 +193,8 @@ impl Line {
 }
 
 impl Step {
-    fn words(&self) -> String {
+    /// What it says or does, for the log.
+    pub(in crate::caller) fn words(&self) -> String {
         match self {
             Self::Say { text, .. } => text.clone(),
             Self::Clip { id, .. } => format!("[plays {id}]"),
@@ -209,10 +211,4 @@ impl Step {
             Self::Function(name) => format!("[function {name}]"),
         }
     }
-}
-
-/// The `{{function.name.key}}` in a text, as name and key.
-pub(crate) fn placeholders(text: &str) -> Vec<(&str, &str)> {
-    let inside = text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}"));
-    inside.filter_map(|(name, _)| name.trim().strip_prefix("function.")?.split_once('.')).collect()
 }

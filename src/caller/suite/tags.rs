@@ -145,19 +145,6 @@ impl fmt::Display for TagProblem {
 pub fn pieces(action: &str) -> Result<Vec<Piece>, Vec<TagProblem>> {
     let mut reader = Reader { action, at: 0, problems: Vec::new() };
     let pieces = reader.read(None);
-    if reader.problems.is_empty() && pieces.len() > 1 {
-        let whole = |piece: &Piece| matches!(piece, Piece::Ivr(_) | Piece::Voicemail(_));
-        if let Some(piece) = pieces.iter().find(|piece| whole(piece)) {
-            let name = if matches!(piece, Piece::Ivr(_)) { "<ivr>" } else { "<voicemail>" };
-            let at = action.find(&name[..name.len() - 1]).unwrap_or(0);
-            reader.problems.push(problem_at(
-                action,
-                at,
-                name,
-                "must be the whole action: put what follows it into an action_followup",
-            ));
-        }
-    }
     if reader.problems.is_empty() { Ok(pieces) } else { Err(reader.problems) }
 }
 
@@ -232,6 +219,10 @@ impl<'a> Reader<'a> {
                 right.then_some(Piece::IgnoreInterruptions(inner))
             }
             "dtmf" => self.values(tag, &["digits"], &[]).map(|values| Piece::Dtmf(values.text(0))),
+            "ivr" | "voicemail" if self.action.trim() != tag.whole => {
+                self.problem(tag, "must be the whole action: put what follows it into an action_followup");
+                None
+            }
             "ivr" => self.values(tag, &["text"], &[]).map(|values| Piece::Ivr(values.text(0))),
             "voicemail" => self.values(tag, &[], &["text"]).map(|values| Piece::Voicemail(values.optional(0))),
             "audio" => self.audio(tag),
@@ -245,7 +236,11 @@ impl<'a> Reader<'a> {
                 let values = self.values(tag, &["t"], &["d"])?;
                 Some(Piece::ClientMessage { kind: values.text(0), data: values.optional(1) })
             }
-            _ => self.values(tag, &["name"], &[]).map(|values| Piece::Function(values.text(0))),
+            "function" => self.values(tag, &["name"], &[]).map(|values| Piece::Function(values.text(0))),
+            _ => {
+                self.problem(tag, "cannot be played");
+                None
+            }
         }
     }
 

@@ -66,16 +66,12 @@ impl Leg for TextCaller {
         }
         let started = *self.started.get_or_insert_with(Instant::now);
         loop {
-            if let Some(event) = self.events.pop_front().or_else(|| self.player.take_event()) {
-                return Poll::Ready(event);
-            }
-            self.run_errands(cx);
             self.player.advance(started.elapsed());
-            if let Some(event) = self.events.pop_front().or_else(|| self.player.take_event()) {
-                return Poll::Ready(event);
-            }
             // What the script has just asked for is asked before the leg waits.
             self.run_errands(cx);
+            if let Some(event) = self.events.pop_front().or_else(|| self.player.take_event()) {
+                return Poll::Ready(event);
+            }
             let Some(wake) = self.player.next_wake() else { return Poll::Pending };
             if wake > started.elapsed() {
                 self.timer.as_mut().reset(started + wake);
