@@ -87,6 +87,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct SandboxSection {
     /// Where webhooks go.
+    #[serde(default, deserialize_with = "webhook_url")]
     pub webhook_url: Option<Url>,
     /// A file with their secret.
     pub webhook_secret_file: Option<PathBuf>,
@@ -118,8 +119,9 @@ pub struct Doors {
     /// `[doors.chirp]`
     #[serde(default)]
     pub chirp: ChirpDoor,
-    /// `[doors.chat]`; none: no such table.
-    pub chat: Option<ChatDoorConfig>,
+    /// `[doors.chat]`
+    #[serde(default)]
+    pub chat: ChatDoorConfig,
 }
 
 /// `[doors.chirp]`
@@ -226,10 +228,28 @@ impl Config {
     /// # Errors
     /// What is wrong, with the key or the line.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let table: toml::Table = text.parse().map_err(|error| wrong(text, &error))?;
         known_keys("", &table)?;
-        toml::from_str(text).map_err(|error| error.to_string())
+        toml::from_str(text).map_err(|error| wrong(text, &error))
     }
+}
+
+/// What is wrong, and where. The line itself may hold a secret: of it only the key is told.
+fn wrong(text: &str, error: &toml::de::Error) -> String {
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return format!("TOML parse error: {}", error.message());
+    };
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let bare = |key: &&str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let key = line.split_once('=').map(|(key, _)| key.trim()).filter(bare).map(|key| format!(", {key}")).unwrap_or_default();
+    let (row, column) = (before.matches('\n').count() + 1, line.chars().count() + 1);
+    format!("TOML parse error at line {row}, column {column}{key}: {}", error.message())
+}
+
+/// An address that is not repeated where it is none.
+fn webhook_url<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Url::parse(&text).map(Some).map_err(|error| serde::de::Error::custom(format!("no address of a webhook: {error}")))
 }
 
 fn known_keys(place: &str, table: &toml::Table) -> Result<(), String> {

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{PATIENCE, Running, events, path, python, trunkline, until};
+use common::{PATIENCE, Running, events, path, python, trunkline};
 use serde_json::{Value, json};
 
 /// What a chat left: what the caller got, its folder, the report.
@@ -25,41 +25,24 @@ fn chat(to: &str, config: &str, environment: &[(&str, &str)], arguments: &[&str]
     std::fs::write(&file, config).unwrap();
     let serve = ["-vvv", "serve", "--to", to, "--chat-listen", "127.0.0.1:0", "--out", path(&out), "--config", path(&file)];
     let mut command = trunkline(&serve);
-    command.env_remove("OPENAI_API_KEY").envs(environment.iter().copied()).stdin(std::process::Stdio::null());
-    let mut serve = Served(command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap());
-    let said = || std::fs::read_to_string(&log).unwrap_or_default();
-    let door = until("the door's address", || {
-        said().lines().find_map(|line| Some(line.strip_prefix("listening chat ")?.split(' ').next()?.to_owned()))
-    });
-    let url = format!("ws://{door}/");
+    command.env_remove("OPENAI_API_KEY").envs(environment.iter().copied());
+    let mut serve = Running::logging_to(command, &log);
+    let url = format!("ws://{}/", serve.door());
     let mut all = vec![url.as_str(), "--header", "X-VOCERA-RUN-ID=7", "--header", "X-VOCERA-SCENARIO-ID=9"];
     all.extend(arguments);
     let output = python("chat_caller.py", &all).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     let got = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no summary: {errors}"));
-    until("the call's end", || said().contains(" ended by ").then_some(()));
+    serve.wait_for("the call's end", |line| line.contains(" ended by ").then_some(()));
     serve.stop();
     let report: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
     let run = report["runs"][0].clone();
-    Chat { got, folder: out.join(run["recording"].as_str().unwrap()), run, log: said(), _out: folder }
-}
-
-/// A `serve` that is ended with its test.
-struct Served(std::process::Child);
-
-impl Served {
-    fn stop(&mut self) {
-        let id = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.0.kill());
-        drop(self.0.wait());
+    Chat {
+        got,
+        folder: out.join(run["recording"].as_str().unwrap()),
+        run,
+        log: std::fs::read_to_string(&log).unwrap(),
+        _out: folder,
     }
 }
 
@@ -337,10 +320,31 @@ fn addresses_that_make_no_sense_are_refused_without_repeating_a_key() {
         ("openai:http://127.0.0.1:1/v1?model=m&timeout_s=0", "is no time"),
         ("chat://me:sk-mine@127.0.0.1:1/", "set TRUNKLINE_CHAT_SECRET"),
         ("chat-process:", "the command is missing"),
+        ("openai:me:sk-mine@127.0.0.1:1", "use openai:http://HOST:PORT/v1?model=NAME"),
+        ("chat://me:sk-mine@[x", "invalid IPv6 address"),
+        ("ws://me:sk-mine@127.0.0.1:1/", "say which protocol the WebSocket speaks"),
+        ("me:sk-mine@127.0.0.1:1/", "use chirp://HOST:PORT/PATH"),
+        ("sk-mine@127.0.0.1", "use chirp://HOST:PORT/PATH"),
+        ("chat-process:agent http://me:sk-mine@h '", "a quote in the command is not closed"),
     ] {
-        let output = common::run(&["serve", "--to", to]);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{to}: {errors}");
-        assert!(errors.contains(said), "{to}: {errors}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("trunkline.toml"), format!("[agent]\nto = {to:?}\n")).unwrap();
+        let flag = common::run(&["serve", "--to", to]);
+        let variable = trunkline(&["serve"]).env("TRUNKLINE_AGENT", to).output().unwrap();
+        let file = trunkline(&["serve"]).current_dir(folder.path()).output().unwrap();
+        for output in [flag, variable, file] {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{to}: {errors}");
+            assert!(errors.contains(said), "{to}: {errors}");
+            assert!(!errors.contains("sk-mine"), "{to}: {errors}");
+        }
+    }
+    // Where no address belongs, and where help tells of the variables.
+    let misplaced = common::run(&["serve", "chat://me:sk-mine@127.0.0.1:1/"]);
+    assert_eq!(misplaced.status.code(), Some(2));
+    let help = trunkline(&["serve", "--help"]).env("TRUNKLINE_AGENT", "chat://127.0.0.1/?token=sk-mine").output().unwrap();
+    assert_eq!(help.status.code(), Some(0));
+    for said in [misplaced.stdout, misplaced.stderr, help.stdout, help.stderr] {
+        assert!(!String::from_utf8_lossy(&said).contains("sk-mine"), "{}", String::from_utf8_lossy(&said));
     }
 }

@@ -323,12 +323,9 @@ fn a_secret_is_asked_for_and_shown_nowhere() {
         ["-vvv", "serve", "--to", &to, "--chat-listen", "127.0.0.1:0", "--out", path(&calls), "--config", path(&config)];
     let log = out.path().join("log");
     let mut command = trunkline(&arguments);
-    command.env("TRUNKLINE_CHAT_SECRET", "s3cret-of-the-agent").stderr(std::fs::File::create(&log).unwrap());
-    let mut serve = command.stdin(std::process::Stdio::null()).spawn().unwrap();
-    let door = until("the door's address", || {
-        let text = std::fs::read_to_string(&log).ok()?;
-        text.lines().find_map(|line| Some(line.strip_prefix("listening chat ")?.split(' ').next()?.to_owned()))
-    });
+    command.env("TRUNKLINE_CHAT_SECRET", "s3cret-of-the-agent");
+    let mut serve = Running::logging_to(command, &log);
+    let door = serve.door();
     let refused = caller(&door, &["--mode", "listen"]);
     assert_eq!(
         (&refused["refused"], refused["reason"].as_str().unwrap()),
@@ -339,8 +336,7 @@ fn a_secret_is_asked_for_and_shown_nowhere() {
     let got = caller(&door, &["--say", "Hello", "--header", "X-VOCERA-SECRET=s3cret-of-the-door"]);
     assert_eq!(contents(&got), ["you said: Hello"]);
     recorded(&calls);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(serve.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
-    serve.wait().unwrap();
+    serve.stop();
     let mut seen = vec![std::fs::read_to_string(&log).unwrap()];
     assert!(seen[0].contains("DEBUG"), "the log tells all it can");
     let mut folders = vec![calls];
@@ -416,6 +412,27 @@ fn a_configuration_of_the_door_that_makes_no_sense_is_refused() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{errors}");
         assert!(errors.contains(said), "{errors}");
+    }
+}
+
+#[test]
+fn a_table_of_settings_opens_no_door() {
+    let out = tempfile::tempdir().unwrap();
+    let settings = "[doors.chirp]\nidle_s = 5\n[doors.chat]\nidle_s = 5\n";
+    let (_voice, _) = common::serve("process:cat", &out.path().join("voice"), settings);
+    let (_text, _) = serve("chat-process:cat", &out.path().join("text"), settings);
+}
+
+#[test]
+fn a_taken_address_is_told_with_the_table_that_another_one_is_set_in() {
+    let out = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (flag, to, wire) in [("--listen", "process:cat", "chirp"), ("--chat-listen", "chat-process:cat", "chat")] {
+        let output = run(&["serve", "--to", to, flag, &address, "--out", path(out.path())]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{errors}");
+        assert!(errors.contains(&format!("choose another address: `listen` under [doors.{wire}]")), "{errors}");
     }
 }
 

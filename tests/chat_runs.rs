@@ -232,7 +232,7 @@ fn a_mode_and_an_agent_that_do_not_go_together_are_refused_before_anything_is_st
     std::fs::write(&file, json!({"agent_id": 1, "scenarios": [1]}).to_string()).unwrap();
     for (mode, to, said) in [
         ("text", "chirp://127.0.0.1:1/", "a chat door cannot stand in front of chirp://127.0.0.1:1/"),
-        ("api_chat", "process:cat", "a REST chat door cannot stand in front of process:cat"),
+        ("api_chat", "process:cat", "REST chats cannot stand in front of process:cat"),
         ("chirp", "chat://127.0.0.1:1/", "a CHIRP door cannot stand in front of chat://127.0.0.1:1/"),
     ] {
         let out = folder.path().join("out");

@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use common::api::{Api, ok, page, response};
-use common::{path, python_agent, python_caller, read_http, trunkline, until};
+use common::{Running, path, python_agent, python_caller, read_http, trunkline, until};
 use serde_json::{Value, json};
 
 const API_KEY: &str = "k3y/of+the=api~planted";
 const LIVEKIT_SECRET: &str = "l1vekit/secret+planted==";
+/// The user's part of credentials is no secret: only what comes after the colon is looked for.
 const DOOR: &str = "d00r:p@ss/w0rd+planted";
 const AGENT: &str = "ag3nt:p@ss/w0rd+planted";
 const WRONG: &str = "ag3nt:wr0ng/w0rd+planted";
@@ -26,7 +27,6 @@ const HEADER: &str = "h3ader/of+the=websocket planted";
 const PIPECAT: &str = "p1pecat/token+planted=";
 const PROXY: &str = "pr0xy+planted";
 const QUERY: &str = "qu3ry/token+planted=";
-/// The user's part of credentials is no secret: only what comes after the colon is looked for.
 const CHAT: &str = "ch4t/secret+planted=";
 const CHAT_DOOR: &str = "ch4t/door+planted=";
 const OPENAI: &str = "sk-0penai/planted+key";
@@ -88,18 +88,14 @@ impl Watch {
     }
 
     /// A process of ours that goes on: its output goes into a file.
-    fn background(&mut self, name: &str, arguments: &[&str]) -> (Ended, String) {
+    fn background(&mut self, name: &str, arguments: &[&str]) -> (Running, String) {
         let log = self.folder.path().join(format!("{name}.log"));
-        let mut command = self.command("http://127.0.0.1:1", arguments);
-        let file = fs::File::create(&log).unwrap();
-        command.stdout(file.try_clone().unwrap()).stderr(file);
-        let ended = Ended(command.spawn().unwrap());
-        let address = until("the address", || {
-            let text = fs::read_to_string(&log).ok()?;
-            let line = text.lines().find(|line| line.starts_with("listening ch") || line.starts_with("sandbox "))?;
+        let running = Running::logging_to(self.command("http://127.0.0.1:1", arguments), &log);
+        let address = running.wait_for("the address", |line| {
+            let line = Some(line).filter(|line| line.starts_with("listening ch") || line.starts_with("sandbox "))?;
             line.split(' ').find(|word| word.contains("127.0.0.1")).map(str::to_owned)
         });
-        (ended, address)
+        (running, address)
     }
 
     /// Everything that was kept, by its name.
@@ -131,24 +127,6 @@ impl Watch {
                 }
             }
         }
-    }
-}
-
-/// A process that is ended with its test.
-struct Ended(std::process::Child);
-
-impl Ended {
-    fn interrupt(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
     }
 }
 
@@ -278,10 +256,12 @@ fn starting_following_and_asking_keep_no_secret_whatever_the_api_answers() {
     ];
     for arguments in asked {
         for url in [&echo, &willing.url] {
-            watch.run(url, arguments);
+            let (_, said) = watch.run(url, arguments);
+            assert!(!said.contains("Usage:"), "{arguments:?}: {said}");
         }
     }
-    watch.run(&willing.url, &["history", "--format", "json"]);
+    let (code, said) = watch.run(&willing.url, &["history", "--format", "json"]);
+    assert_eq!(code, 0, "{said}");
     // A proxy's password, an address with one, and a key that no header can hold.
     let start = ["scenarios", "run-text", "--agent-id", "1", "--scenario-ids", "1"];
     let mut command = watch.command("http://api.example", &start);
@@ -321,7 +301,7 @@ fn doors_agents_and_the_sandbox_keep_no_secret() {
         let calls = fs::read_dir(&out).ok()?.filter_map(Result::ok).map(|entry| entry.path());
         calls.filter(|call| call.join("stereo.wav").exists()).count().checked_sub(1)
     });
-    serve.interrupt();
+    serve.stop();
     let log = fs::read_to_string(watch.folder.path().join("serve.log")).unwrap();
     assert!(log.contains("a call comes in") && log.contains("call over"), "our own lines are there: {log}");
     let calls = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
@@ -363,7 +343,7 @@ fn doors_agents_and_the_sandbox_keep_no_secret() {
             watch.printed.push((format!("the sandbox's answer to {name}"), answer));
         }
     }
-    sandbox.interrupt();
+    sandbox.stop();
     assert!(watch.kept().len() > 10);
     watch.assert_clean();
 }
@@ -387,7 +367,7 @@ fn chats_models_and_webhooks_keep_no_secret() {
     assert_eq!(common::chat::chat_caller(&door, &["--header", &format!("X-VOCERA-SECRET={WRONG}")])["refused"], 401);
     let got = common::chat::chat_caller(&door, &["--header", &format!("X-VOCERA-SECRET={CHAT_DOOR}"), "--say", "hello"]);
     assert!(got["frames"].to_string().contains("you said: hello"), "{got}");
-    serve.interrupt();
+    serve.stop();
     // A model's server that repeats what it was told, and an agent that is not there.
     let (echo, told) = echoing();
     let suite = watch.own("chat.json", &chat_suite());
@@ -397,6 +377,19 @@ fn chats_models_and_webhooks_keep_no_secret() {
         assert_eq!(code, i32::from(!to.starts_with(&agent)), "{to}: {said}");
     }
     assert!(told.lock().unwrap().concat().contains(OPENAI), "the server itself gets the key");
+    // Addresses that are refused: with a user in them, and none at all; as a flag, and in a file.
+    for to in
+        [format!("chat://user:{USERINFO}@h/"), format!("openai:http://h/?model=x&api_key={query}"), format!("ws://h/?t={query}")]
+    {
+        let file = watch.own("refused.toml", &format!("[agent]\nto = {to:?}\n[sandbox]\nwebhook_url = \"http://h/?t={query}\"\n"));
+        for arguments in [&["serve", "--to", &to][..], &["serve", "--config", path(&file)]] {
+            let (code, said) = watch.run(&echo, arguments);
+            assert!(code == 2 && said.contains("is no way to reach an agent"), "{arguments:?}: {said}");
+        }
+    }
+    let file = watch.own("refused.toml", &format!("[sandbox]\nwebhook_url = \"http://user:{USERINFO}@[x\"\n"));
+    let (code, said) = watch.run(&echo, &["sandbox", "--config", path(&file)]);
+    assert!(code == 2 && said.contains("line 2") && said.contains("webhook_url"), "{said}");
     // A run in a sandbox whose webhook repeats the secret, with headers and an address that are secret.
     let project = watch.folder.path().join("project");
     fs::create_dir_all(project.join("suites")).unwrap();
@@ -418,7 +411,7 @@ fn chats_models_and_webhooks_keep_no_secret() {
         let told = told.lock().unwrap().concat();
         (ended && told.contains("result.completed") && told.contains(HOOK)).then_some(())
     });
-    sandbox.interrupt();
+    sandbox.stop();
     assert!(watch.kept().iter().any(|(name, _)| name.contains("recordings") && name.ends_with("call.json")));
     watch.assert_clean();
 }

@@ -22,13 +22,15 @@ mod settings;
 mod test_sets;
 mod wait;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Exit, Failure};
+use crate::transport::hide_address;
 
 /// Puts any voice agent, on a laptop or behind a firewall, in front of Cekura's run modes, and tests it offline
 #[derive(Debug, Parser)]
@@ -71,6 +73,16 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line; ends the process where it is wrong, or asks for help. What may hold a secret is not repeated: an
+    /// address, and the value of an environment variable.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut command = Self::command().mut_subcommands(|command| command.mut_args(|argument| argument.hide_env_values(true)));
+        let read = command.try_get_matches_from_mut(std::env::args_os());
+        let read = read.and_then(|mut found| Self::from_arg_matches_mut(&mut found).map_err(|error| error.format(&mut command)));
+        read.unwrap_or_else(|error| without_addresses(error).exit())
+    }
+
     /// Runs the command. Results go to stdout, everything else to stderr.
     ///
     /// # Errors
@@ -101,6 +113,21 @@ impl Cli {
             }
         }
     }
+}
+
+/// The error, with the addresses that it repeats hidden.
+fn without_addresses(mut error: clap::Error) -> clap::Error {
+    let told: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, hide_address(text).into_owned())),
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in told {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
 }
 
 fn log_to_stderr(verbose: u8) {

@@ -103,12 +103,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 /// The doors that are asked for. Where none is, the one that fits the agent.
 fn doors(args: &Args, config: &Config, to: &WayOut) -> Result<(Option<DoorConfig>, Option<ChatDoor>), Failure> {
     let wants_chirp = args.listen.is_some() || config.doors.chirp.listen.is_some();
-    let wants_chat = args.chat_listen.is_some() || config.doors.chat.is_some();
+    let wants_chat = args.chat_listen.is_some() || config.doors.chat.listen.is_some();
     let neither = !wants_chirp && !wants_chat;
     let chirp = if wants_chirp || (neither && !to.is_text_only()) {
         let mut door = chirp_door(config)?;
         door.listen = args.listen.unwrap_or(door.listen);
-        fits("CHIRP", false, to)?;
+        fits("a CHIRP door", false, to)?;
         Some(door)
     } else {
         None
@@ -116,7 +116,7 @@ fn doors(args: &Args, config: &Config, to: &WayOut) -> Result<(Option<DoorConfig
     let chat = if wants_chat || (neither && to.is_text_only()) {
         let mut door = chat_door(config)?;
         door.listen = args.chat_listen.unwrap_or(door.listen);
-        fits("chat", true, to)?;
+        fits("a chat door", true, to)?;
         Some(door)
     } else {
         None
@@ -149,7 +149,9 @@ pub(super) fn closed_door(error: DoorError) -> Failure {
         DoorError::Unguarded { .. } => Failure::usage(&error)
             .hint("set credentials_file under [doors.chirp] or TRUNKLINE_DOOR_CREDENTIALS=user:password, or listen on 127.0.0.1"),
         DoorError::Tls(_) => Failure::usage(&error),
-        DoorError::Listen { .. } => Failure::infrastructure(&error).hint("choose another port with --listen"),
+        DoorError::Listen { wire, .. } => {
+            Failure::infrastructure(&error).hint(format!("choose another address: `listen` under [doors.{wire}]"))
+        }
     }
 }
 

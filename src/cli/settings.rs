@@ -161,7 +161,7 @@ pub(super) fn chirp_door(config: &Config) -> Result<DoorConfig, Failure> {
 
 /// The chat door as the configuration has it.
 pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
-    let door = config.doors.chat.clone().unwrap_or_default();
+    let door = &config.doors.chat;
     let plain = ChatDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8766).into()));
     Ok(ChatDoor {
         tls: tls_files("doors.chat", door.certificate.as_ref(), door.key.as_ref())?,
@@ -193,13 +193,13 @@ fn tls_files(table: &str, certificate: Option<&PathBuf>, key: Option<&PathBuf>) 
     }
 }
 
-/// A door can stand in front of the agent: both speak, or both write.
-pub(super) fn fits(door: &str, chats: bool, agent: &WayOut) -> Result<(), Failure> {
+/// `callers` and the agent fit: both speak, or both write.
+pub(super) fn fits(callers: &str, chats: bool, agent: &WayOut) -> Result<(), Failure> {
     let takes = if agent.is_text_only() { "text only" } else { "audio" };
     if chats == agent.is_text_only() {
         return Ok(());
     }
-    Err(Failure::usage(format!("a {door} door cannot stand in front of {agent}, which takes {takes}")))
+    Err(Failure::usage(format!("{callers} cannot stand in front of {agent}, which takes {takes}")))
 }
 
 /// Reads a suite; without a path, the shipped one.

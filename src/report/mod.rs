@@ -13,7 +13,7 @@ use serde_json::Value;
 pub use junit::junit;
 pub use table::table;
 pub use ties::{TiedBy, TiedCall, TiedRun, tie};
-pub use verdict::{Failure, FailureKind, Thresholds, Verdict, failure_table, judge_call};
+pub use verdict::{Failure, FailureKind, Thresholds, VOID_SLIP_MS, Verdict, failure_table, judge_call};
 
 use crate::call::CallEnd;
 use crate::measure::Measures;
@@ -110,8 +110,8 @@ impl RunReport {
 }
 
 impl Report {
-    /// A report of `runs`. The verdict is pending while one of them is; failed when fewer than `fail_under` of them passed for a reason of their own;
-    /// else void when one of them is void; else passed.
+    /// A report of `runs`. The verdict is pending while one of them is; failed when one has failed and, of those that passed or
+    /// failed, a smaller share than `fail_under` passed; else void when one of them is void, or there is none; else passed.
     #[must_use]
     pub fn new(mode: &str, name: Option<String>, status: &str, fail_under: f64, runs: Vec<RunReport>) -> Self {
         let count = |verdict: Verdict| runs.iter().filter(|run| run.verdict == verdict).count();

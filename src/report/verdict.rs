@@ -7,8 +7,8 @@ use crate::call::{CallEnd, EndReason, Side};
 use crate::error::Exit;
 use crate::measure::Measures;
 
-/// A slip of Trunkline's own pacing above this makes a run void, in ms.
-const VOID_SLIP_MS: f64 = 100.0;
+/// A slip of Trunkline's own pacing, the caller's or the call's, above this makes a run void, in ms.
+pub const VOID_SLIP_MS: f64 = 100.0;
 
 /// How a run, or all of them, came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ failure_kinds! {
     "The caller's side, not the agent, broke off: its connection, or a function of its script.", CallerLost = "caller_lost", true;
     "Trunkline's own pacing slipped by more than 100 ms.", PacingSlipped = "pacing_slipped", true;
     "The call could not be recorded, or not to its end.", RecordingFailed = "recording_failed", true;
-    "The run ended at the API, but no call reached the door.", CallMissing = "call_missing", true;
+    "The run ended at the API, but no call, or none that is surely its own, came through here.", CallMissing = "call_missing", true;
     "The API failed, or does not know an end of the run.", Infrastructure = "infrastructure", true;
 }
 

@@ -31,7 +31,7 @@ pub async fn wait_for<T>(leg: &mut dyn CallerLeg, work: impl Future<Output = T>)
     let mut work = std::pin::pin!(work);
     let (mut kept, mut skipped) = (VecDeque::new(), 0);
     let waited = std::future::poll_fn(|cx| {
-        // All that has come before the work is done is let go: none of it waits when the call begins.
+        // All audio that has come before the work is done is let go: none of it waits when the call begins.
         while kept.len() < MOST_KEPT
             && let Poll::Ready(event) = leg.poll_event(cx)
         {

@@ -11,4 +11,5 @@ pub mod web_socket;
 
 pub use arrival::{Arrival, Arrivals, CallerLeg, wait_for};
 pub use capability::{CAPABILITIES, Capability, capability_table};
+pub(crate) use way_out::hide_address;
 pub use way_out::{BadWayOut, ConnectError, ConnectOptions, WayOut};

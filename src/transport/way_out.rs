@@ -1,5 +1,6 @@
 //! A way out: how a call reaches an agent. One string everywhere, parsed here into one type.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -125,17 +126,23 @@ fn id_headers(ids: &CallIds) -> Vec<(String, String)> {
     known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), id.clone()?))).collect()
 }
 
+/// A text as it is repeated to its user: of what may be an address with a secret in it only the scheme.
+pub(crate) fn hide_address(text: &str) -> Cow<'_, str> {
+    if !text.starts_with("openai:") && !text.contains("://") && !text.contains('@') {
+        return text.into();
+    }
+    match text.split_once(':') {
+        Some((scheme, rest)) if rest.starts_with("//") => format!("{scheme}://…").into(),
+        Some((scheme, _)) if !scheme.contains('@') => format!("{scheme}:…").into(),
+        _ => "…".into(),
+    }
+}
+
 impl FromStr for WayOut {
     type Err = BadWayOut;
 
     fn from_str(text: &str) -> Result<Self, BadWayOut> {
-        let bad = |problem: &str| BadWayOut { text: text.to_owned(), problem: problem.to_owned() };
-        // The text may hold a secret: it is not repeated.
-        let hidden = |problem: &str| {
-            let text = text.split(['@', '?']).next().unwrap_or_default();
-            let shown = text.split_once("://").map_or(text, |(scheme, _)| scheme);
-            BadWayOut { text: format!("{shown}://…"), problem: problem.to_owned() }
-        };
+        let bad = |problem: &str| BadWayOut { text: hide_address(text).into_owned(), problem: problem.to_owned() };
         let words = |command: &str| {
             let words = shell_words::split(command).map_err(|_| bad("a quote in the command is not closed"))?;
             if words.is_empty() { Err(bad("the command is missing")) } else { Ok(words) }
@@ -147,7 +154,7 @@ impl FromStr for WayOut {
             return words(command).map(Self::ChatProcess);
         }
         if let Some(address) = text.strip_prefix("openai:") {
-            return OpenAi::parse(address).map(Self::OpenAi).map_err(|problem| hidden(&problem));
+            return OpenAi::parse(address).map(Self::OpenAi).map_err(|problem| bad(&problem));
         }
         let Some((scheme, rest)) = text.split_once("://") else { return Err(bad(&format!("use {WAYS}"))) };
         let (web, chats) = match scheme {
@@ -161,7 +168,7 @@ impl FromStr for WayOut {
         let url = Url::parse(&format!("{web}://{rest}")).map_err(|error| bad(&error.to_string()))?;
         if url.password().is_some() || !url.username().is_empty() {
             let instead = if chats { "TRUNKLINE_CHAT_SECRET" } else { "TRUNKLINE_AGENT_CREDENTIALS=user:password" };
-            return Err(hidden(&format!("credentials do not belong into an address: set {instead}")));
+            return Err(bad(&format!("credentials do not belong into an address: set {instead}")));
         }
         Ok(if chats { Self::Chat(url) } else { Self::Chirp(url) })
     }

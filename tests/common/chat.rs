@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Running, path, python, trunkline, until};
+use super::{Running, python, serve_through, until};
 
 /// An independent chat agent in Python, and how it is reached.
 pub fn chat_agent(mode: &str, more: &[&str]) -> (Running, String) {
@@ -17,14 +17,7 @@ pub fn chat_agent(mode: &str, more: &[&str]) -> (Running, String) {
 
 /// `trunkline serve` with a chat door in front of `to`, recording into `out`, and the door's address.
 pub fn chat_door(to: &str, out: &Path, config: &str) -> (Running, String) {
-    let file = out.join("trunkline.toml");
-    std::fs::create_dir_all(out).expect("a folder");
-    std::fs::write(&file, config).expect("a file");
-    let arguments = ["serve", "--to", to, "--chat-listen", "127.0.0.1:0", "--out", path(out), "--config", path(&file)];
-    let running = Running::stderr_of(trunkline(&arguments));
-    let address =
-        running.wait_for("the door's address", |line| line.strip_prefix("listening chat ")?.split(' ').next().map(str::to_owned));
-    (running, address)
+    serve_through("--chat-listen", to, out, config)
 }
 
 /// An independent chat caller in Python, run to its end: what it got.

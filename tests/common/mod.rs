@@ -21,7 +21,15 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A process of the test's, killed with it.
 pub struct Running {
     child: Child,
-    lines: Receiver<String>,
+    said: Said,
+}
+
+/// Where what a process says is to be found.
+enum Said {
+    /// Each line once.
+    Lines(Receiver<String>),
+    /// A file that stays.
+    Log(PathBuf),
 }
 
 /// Trunkline with these arguments.
@@ -54,14 +62,14 @@ impl Running {
     pub fn stdout_of(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the process starts");
         let stdout = child.stdout.take().expect("a pipe");
-        Self { child, lines: read_lines(stdout) }
+        Self { child, said: Said::Lines(read_lines(stdout)) }
     }
 
     /// Starts a process that goes on until its stdin is closed; its stdout is read line by line.
     pub fn until_told(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the process starts");
         let stdout = child.stdout.take().expect("a pipe");
-        Self { child, lines: read_lines(stdout) }
+        Self { child, said: Said::Lines(read_lines(stdout)) }
     }
 
     /// Closes its stdin.
@@ -74,14 +82,31 @@ impl Running {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the process starts");
         let stderr = child.stderr.take().expect("a pipe");
-        Self { child, lines: read_lines(stderr) }
+        Self { child, said: Said::Lines(read_lines(stderr)) }
     }
 
-    /// Waits for a line that `pick` takes.
+    /// Starts a process; its stdout and stderr go into the file `log`.
+    pub fn logging_to(mut command: Command, log: &Path) -> Self {
+        let file = std::fs::File::create(log).expect("a file");
+        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
+        Self { child: command.spawn().expect("the process starts"), said: Said::Log(log.to_owned()) }
+    }
+
+    /// Waits for a line that `pick` takes; in a log, from its beginning.
     pub fn wait_for<T>(&self, what: &str, pick: impl Fn(&str) -> Option<T>) -> T {
+        let lines = match &self.said {
+            Said::Lines(lines) => lines,
+            Said::Log(log) => {
+                return until(what, || {
+                    let text = String::from_utf8_lossy(&std::fs::read(log).ok()?).into_owned();
+                    // The last line may not be whole.
+                    text.rsplit_once('\n')?.0.lines().find_map(&pick)
+                });
+            }
+        };
         let mut seen = Vec::new();
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match lines.recv_timeout(PATIENCE) {
                 Ok(line) => match pick(&line) {
                     Some(found) => return found,
                     None => seen.push(line),
@@ -96,6 +121,11 @@ impl Running {
         self.wait_for(what, |line| serde_json::from_str(line).ok())
     }
 
+    /// The address of the one door of a `serve`.
+    pub fn door(&self) -> String {
+        self.wait_for("the door's address", |line| line.strip_prefix("listening ")?.split(' ').nth(1).map(str::to_owned))
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -104,6 +134,12 @@ impl Running {
     pub fn interrupt(&self) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("the process is there");
+    }
+
+    /// Ends the process as its user would, and it ends well.
+    pub fn stop(&mut self) {
+        self.interrupt();
+        assert!(self.wait().success());
     }
 
     /// Ends the process as no process can prevent.
@@ -169,13 +205,17 @@ pub fn python_caller_that_stays(url: &str) -> Running {
 
 /// `trunkline serve` in front of `to`, recording into `out`, and its door's address.
 pub fn serve(to: &str, out: &Path, config: &str) -> (Running, String) {
+    serve_through("--listen", to, out, config)
+}
+
+/// As [`serve`], with the door that `flag` opens.
+pub fn serve_through(flag: &str, to: &str, out: &Path, config: &str) -> (Running, String) {
     let file = out.join("trunkline.toml");
     std::fs::create_dir_all(out).expect("a folder");
     std::fs::write(&file, config).expect("a file");
-    let arguments = ["serve", "--to", to, "--listen", "127.0.0.1:0", "--out", path(out), "--config", path(&file)];
+    let arguments = ["serve", "--to", to, flag, "127.0.0.1:0", "--out", path(out), "--config", path(&file)];
     let running = Running::stderr_of(trunkline(&arguments));
-    let address =
-        running.wait_for("the door's address", |line| line.strip_prefix("listening chirp ")?.split(' ').next().map(str::to_owned));
+    let address = running.door();
     (running, address)
 }
 

@@ -55,9 +55,9 @@ impl WayIn {
     /// Refuses an agent that cannot take these calls.
     pub(super) fn check(&self, agent: &WayOut) -> Result<(), Failure> {
         match self {
-            Self::Chirp(_) => fits("CHIRP", false, agent),
-            Self::Chat(_) => fits("chat", true, agent),
-            Self::Polled => fits("REST chat", true, agent),
+            Self::Chirp(_) => fits("a CHIRP door", false, agent),
+            Self::Chat(_) => fits("a chat door", true, agent),
+            Self::Polled => fits("REST chats", true, agent),
         }
     }
 
@@ -65,7 +65,7 @@ impl WayIn {
     pub(super) fn is_set(&self, config: &Config) -> bool {
         match self {
             Self::Chirp(_) => config.doors.chirp.listen.is_some(),
-            Self::Chat(_) => config.doors.chat.as_ref().is_some_and(|door| door.listen.is_some()),
+            Self::Chat(_) => config.doors.chat.listen.is_some(),
             Self::Polled => false,
         }
     }

@@ -23,12 +23,11 @@ use crate::cekura::{
 use crate::conversation::FinishedCall;
 use crate::error::Failure;
 use crate::ledger::Ledger;
-use crate::report::{Failure as RunFailure, FailureKind, Report, RunReport, Thresholds, TiedBy, TiedCall, TiedRun, Verdict, tie};
+use crate::report::{
+    Failure as RunFailure, FailureKind, Report, RunReport, Thresholds, TiedBy, TiedCall, TiedRun, VOID_SLIP_MS, Verdict, tie,
+};
 use crate::sandbox::{PACING_SLIP_KEY, Project, Sandbox, SandboxConfig};
 use crate::serve::Desk;
-
-/// A slip of the sandbox's own pacing above this makes a run void, in ms.
-const VOID_SLIP_MS: f64 = 100.0;
 
 /// Who is asked to run.
 pub(in super::super) enum Where {

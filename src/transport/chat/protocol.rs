@@ -1,4 +1,4 @@
-//! The frames of a chat and the state of a session. Owns no socket and no clock.
+//! The frames of a chat. Owns no socket and no clock.
 
 use serde_json::{Map, Value, json};
 

@@ -28,7 +28,6 @@ use super::Capability;
 use crate::audio::Rate;
 
 /// What CHIRP can do, for the table in the README.
-/// What the wire can do.
 pub(crate) const CAPABILITY: Capability = Capability {
     wire: "CHIRP",
     way_in: Some("`[doors.chirp]`, ws:// and wss://"),

@@ -2,8 +2,8 @@
 //!
 //! The child finds `TRUNKLINE_CALL_ID`, `TRUNKLINE_RATE` (Hz, both ways) and, where they are known, `TRUNKLINE_RUN_ID`,
 //! `TRUNKLINE_RESULT_ID`, `TRUNKLINE_SCENARIO_ID` and `TRUNKLINE_SCENARIO` in its environment. Its stdin is fed in real time
-//! without a gap. What it writes to stderr goes into the call's log, line by line. When it exits it has hung up. When the
-//! call ends its stdin is closed; a second later its process group gets SIGTERM, and half a second after that SIGKILL.
+//! without a gap. What it writes to stderr goes into the call's log, line by line. When it exits with
+//! 0 it has hung up; another exit is a crash. When the call ends its stdin is closed; a second later its process group gets SIGTERM, and half a second after that SIGKILL.
 
 mod child;
 

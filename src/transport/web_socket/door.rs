@@ -68,6 +68,8 @@ pub enum DoorError {
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}: {source}")]
     Listen {
+        /// The door's wire.
+        wire: &'static str,
         /// The address.
         listen: SocketAddr,
         /// Why.
@@ -113,8 +115,9 @@ impl Door {
             return Err(DoorError::Unguarded { wire, listen });
         }
         let tls = entrance.tls().map(|files| tls::server_config(&files.certificate, &files.key)).transpose()?;
-        let listener = TcpListener::bind(listen).await.map_err(|source| DoorError::Listen { listen, source })?;
-        let address = listener.local_addr().map_err(|source| DoorError::Listen { listen, source })?;
+        let deaf = |source| DoorError::Listen { wire, listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(deaf)?;
+        let address = listener.local_addr().map_err(deaf)?;
         let encrypted = tls.is_some();
         let threshold = Threshold {
             via: format!("{wire} door {address}"),
