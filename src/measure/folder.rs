@@ -1,14 +1,12 @@
 //! Reads a call's folder: what was recorded, and what was logged.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::onset::{OnsetDetector, Stretch};
 use crate::audio::Rate;
 use crate::call::{LoggedEvent, Side};
 use crate::error::FileError;
-use crate::record::{CALL_JSON, CallInfo, EVENTS_JSONL, part_name};
+use crate::record::{CallInfo, part_name, read_log};
 
 /// What was recorded: a call with audio, or a chat.
 #[derive(Debug)]
@@ -52,19 +50,17 @@ pub(super) struct Track {
 
 impl Recorded {
     pub(super) fn read(folder: &Path) -> Result<Self, FileError> {
-        let path = folder.join(CALL_JSON);
-        let json = std::fs::read(&path).map_err(|source| FileError::read(&path, source))?;
-        let info: CallInfo =
-            serde_json::from_slice(&json).map_err(|error| FileError::malformed(&path, format!("not a call.json: {error}")))?;
+        let info = CallInfo::read(folder)?;
+        let (events, torn) = read_log(folder)?;
         let mut notes = Vec::new();
-        let events = read_events(&folder.join(EVENTS_JSONL), &mut notes)?;
+        if torn {
+            notes.push("the last event was torn off".to_owned());
+        }
         if info.end.is_none() {
             notes.push("the call was not recorded to its end".to_owned());
         }
-        let (caller, agent) = match (&info.caller, &info.agent) {
-            (Some(caller), Some(agent)) => (caller.rate, agent.rate),
-            (None, None) => return Ok(Self::Chat(Chat { info, events, notes })),
-            _ => return Err(FileError::malformed(&path, "only one of the two tracks is there")),
+        let Some([caller, agent]) = info.tracks().map(|tracks| tracks.map(|track| track.rate)) else {
+            return Ok(Self::Chat(Chat { info, events, notes }));
         };
         let caller = read_track(folder, "caller", caller, &mut notes)?;
         let agent = read_track(folder, "agent", agent, &mut notes)?;
@@ -79,24 +75,6 @@ impl Folder {
             Side::Agent => &self.agent,
         }
     }
-}
-
-/// Every event; a last line that a crash tore off is noted, any other that is none is an error.
-fn read_events(path: &Path, notes: &mut Vec<String>) -> Result<Vec<LoggedEvent>, FileError> {
-    let read = |source| FileError::read(path, source);
-    let mut lines = BufReader::new(File::open(path).map_err(read)?).split(b'\n').enumerate().peekable();
-    let mut events = Vec::new();
-    while let Some((number, line)) = lines.next() {
-        match serde_json::from_slice(&line.map_err(read)?) {
-            Ok(event) => events.push(event),
-            Err(_) if lines.peek().is_none() => notes.push("the last event was torn off".to_owned()),
-            Err(error) => {
-                let problem = format!("line {} is not an event: {error}", number + 1);
-                return Err(FileError::malformed(path, problem));
-            }
-        }
-    }
-    Ok(events)
 }
 
 fn read_track(folder: &Path, name: &str, rate: Rate, notes: &mut Vec<String>) -> Result<Track, FileError> {

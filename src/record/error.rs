@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::FileError;
+
 /// A recording could not be made, read or mended.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -46,6 +48,15 @@ pub enum RecordError {
         /// Bytes that wait.
         waiting: usize,
     },
+}
+
+impl From<FileError> for RecordError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Read { path, source } => Self::Read { path, source },
+            FileError::Malformed { path, problem } => Self::Malformed { path, problem },
+        }
+    }
 }
 
 impl RecordError {

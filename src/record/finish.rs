@@ -1,11 +1,10 @@
 //! What is made when a call is over: the stereo file, the labels and the whole `call.json`.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
 
 use super::RecordError;
-use super::layout::{AppliedEffect, CALL_JSON, CallInfo, EVENTS_JSONL, LABELS_TXT, TRANSCRIPT_JSON};
+use super::layout::{AppliedEffect, CALL_JSON, CallInfo, LABELS_TXT, TRANSCRIPT_JSON, read_log};
 use super::track::write_stereo;
 use super::transcript::transcript;
 use crate::call::{Event, LoggedEvent, Side};
@@ -42,23 +41,9 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RecordError> 
         .map_err(|source| RecordError::Write { path: path.to_owned(), source })
 }
 
-/// The events of a call's folder. A last line that a crash tore off, also within a letter, is left out.
+/// The events of a call's folder, without one that a crash tore off.
 pub(crate) fn read_events(folder: &Path) -> Result<Vec<LoggedEvent>, RecordError> {
-    let path = folder.join(EVENTS_JSONL);
-    let read = |source| RecordError::Read { path: path.clone(), source };
-    let mut lines = BufReader::new(File::open(&path).map_err(read)?).split(b'\n').enumerate().peekable();
-    let mut events = Vec::new();
-    while let Some((number, line)) = lines.next() {
-        match serde_json::from_slice(&line.map_err(read)?) {
-            Ok(event) => events.push(event),
-            Err(_) if lines.peek().is_none() => {}
-            Err(error) => {
-                let problem = format!("line {} is not an event: {error}", number + 1);
-                return Err(RecordError::Malformed { path: path.clone(), problem });
-            }
-        }
-    }
-    Ok(events)
+    Ok(read_log(folder)?.0)
 }
 
 /// The caller's effects with their ends.

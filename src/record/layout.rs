@@ -13,11 +13,16 @@
 //!
 //! A track that outgrows a part goes on in `caller.2.wav`, `caller.3.wav` and so on.
 
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::audio::Rate;
-use crate::call::{CallEnd, CallIds, Effect};
+use crate::call::{CallEnd, CallIds, Effect, LoggedEvent};
+use crate::error::FileError;
 
 /// The caller's track.
 pub const CALLER_WAV: &str = "caller.wav";
@@ -108,11 +113,44 @@ impl CallInfo {
         }
     }
 
+    /// Reads the `call.json` of a call's folder.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be read, is none, or lists one track without the other.
+    pub fn read(folder: &Path) -> Result<Self, FileError> {
+        let path = folder.join(CALL_JSON);
+        let json = fs::read(&path).map_err(|source| FileError::read(&path, source))?;
+        let info: Self =
+            serde_json::from_slice(&json).map_err(|error| FileError::malformed(&path, format!("not a call.json: {error}")))?;
+        if info.caller.is_some() != info.agent.is_some() {
+            return Err(FileError::malformed(&path, "only one of the two tracks is there"));
+        }
+        Ok(info)
+    }
+
     /// Both tracks, caller first; none in a chat.
     #[must_use]
     pub fn tracks(&self) -> Option<[&TrackInfo; 2]> {
         Some([self.caller.as_ref()?, self.agent.as_ref()?])
     }
+}
+
+/// The events of a call's folder, and whether a crash tore the last one off, also within a letter: that one is left out.
+pub(crate) fn read_log(folder: &Path) -> Result<(Vec<LoggedEvent>, bool), FileError> {
+    let path = folder.join(EVENTS_JSONL);
+    let read = |source| FileError::read(&path, source);
+    let mut lines = BufReader::new(File::open(&path).map_err(read)?).split(b'\n').enumerate().peekable();
+    let mut events = Vec::new();
+    while let Some((number, line)) = lines.next() {
+        match serde_json::from_slice(&line.map_err(read)?) {
+            Ok(event) => events.push(event),
+            Err(_) if lines.peek().is_none() => return Ok((events, true)),
+            Err(error) => {
+                return Err(FileError::malformed(&path, format!("line {} is not an event: {error}", number + 1)));
+            }
+        }
+    }
+    Ok((events, false))
 }
 
 /// An effect, and where in the caller's track it lies.

@@ -11,6 +11,7 @@ mod transcript;
 pub use error::RecordError;
 pub use finish::write_labels;
 pub(crate) use finish::{read_events, write_whole};
+pub(crate) use layout::read_log;
 pub use layout::{
     AGENT_WAV, AppliedEffect, CALL_JSON, CALLER_WAV, CallInfo, EVENTS_JSONL, LABELS_TXT, Part, PartyInfo, STEREO_WAV,
     TRANSCRIPT_JSON, TrackInfo, part_name,

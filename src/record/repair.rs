@@ -1,12 +1,12 @@
 //! Mending what a crash left, by the files' bytes and not by what their headers say.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::RecordError;
 use super::finish::{finish_folder, read_events};
-use super::layout::{CALL_JSON, CallInfo, Part, TrackInfo, part_name};
+use super::layout::{CallInfo, Part, TrackInfo, part_name};
 use super::track::{HEADER, LONGEST_PART, header};
 use crate::audio::Rate;
 use crate::call::{Event, LoggedEvent};
@@ -35,13 +35,7 @@ struct Shape {
 /// # Errors
 /// A [`RecordError`] that names the file that cannot be read, mended or written.
 pub fn repair_folder(folder: &Path) -> Result<(CallInfo, Vec<Mended>), RecordError> {
-    let path = folder.join(CALL_JSON);
-    let json = fs::read(&path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
-    let malformed = |problem: String| RecordError::Malformed { path: path.clone(), problem };
-    let mut info: CallInfo = serde_json::from_slice(&json).map_err(|error| malformed(format!("not a call.json: {error}")))?;
-    if info.caller.is_some() != info.agent.is_some() {
-        return Err(malformed("only one of the two tracks is there".to_owned()));
-    }
+    let mut info = CallInfo::read(folder)?;
     let mut mended = Vec::new();
     for (name, track) in [("caller", &mut info.caller), ("agent", &mut info.agent)] {
         if let Some(track) = track {
