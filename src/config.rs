@@ -118,7 +118,7 @@ pub struct AgentConfig {
 pub struct Doors {
     /// `[doors.chirp]`
     #[serde(default)]
-    pub chirp: ChirpDoor,
+    pub chirp: ChirpDoorConfig,
     /// `[doors.chat]`
     #[serde(default)]
     pub chat: ChatDoorConfig,
@@ -126,7 +126,7 @@ pub struct Doors {
 
 /// `[doors.chirp]`
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct ChirpDoor {
+pub struct ChirpDoorConfig {
     /// Address and port.
     pub listen: Option<SocketAddr>,
     /// A PEM file; with `key`.

@@ -112,16 +112,11 @@ async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSend
             close(&mut *leg).await;
             unreachable_agent(ids.clone(), began, &error)
         }
-        Some(Err(left)) => {
+        Some(Err((reason, detail))) => {
             const LEFT: &str = "the caller left before the agent answered";
-            let (reason, detail) = match left {
-                // Nothing was tested: to leave so early is no ordinary end.
-                LegEvent::Hangup { reason, detail } => {
-                    let reason = if reason == EndReason::HungUp { EndReason::ConnectionLost } else { reason };
-                    (reason, if detail.is_empty() { LEFT.to_owned() } else { format!("{LEFT}: {detail}") })
-                }
-                _ => (EndReason::ConnectionLost, LEFT.to_owned()),
-            };
+            // Nothing was tested: to leave so early is no ordinary end.
+            let reason = if reason == EndReason::HungUp { EndReason::ConnectionLost } else { reason };
+            let detail = if detail.is_empty() { LEFT.to_owned() } else { format!("{LEFT}: {detail}") };
             let end = CallEnd { by: Some(Side::Caller), reason, detail };
             FinishedCall::unrecorded(ids.clone(), began, end, None)
         }

@@ -13,7 +13,7 @@ use crate::call::{Call, CallControl, Leg, Limits};
 use crate::caller::speech::SpeechStore;
 use crate::config::credentials;
 use crate::error::{Exit, Failure};
-use crate::transport::chirp::{ChirpLimits, DoorConfig};
+use crate::transport::chirp::ChirpDoor;
 use crate::transport::web_socket::Door;
 
 /// The shipped agent's lines.
@@ -58,14 +58,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             Kind::Echo => None,
             Kind::Scripted => Some(lines(args).await?),
         };
-        let config = DoorConfig {
-            listen: args.listen,
-            tls: None,
-            credentials: credentials("TRUNKLINE_DOOR_CREDENTIALS", None).map_err(Failure::usage)?,
-            limits: ChirpLimits::default(),
-            max_calls: 256,
-        };
-        let door = Door::open(config).await.map_err(Failure::infrastructure)?;
+        let credentials = credentials("TRUNKLINE_DOOR_CREDENTIALS", None).map_err(Failure::usage)?;
+        let door = ChirpDoor { credentials, max_calls: 256, ..ChirpDoor::at(args.listen) };
+        let door = Door::open(door).await.map_err(Failure::infrastructure)?;
         say(&format!("listening chirp://{}/", door.address()));
         answer_calls(door, lines, until_interrupted()).await;
         Ok(Exit::Passed)

@@ -17,7 +17,7 @@ use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
 use crate::serve::Desk;
 use crate::transport::ConnectOptions;
-use crate::transport::chirp::{CAPABILITY, ChirpLimits, DoorConfig};
+use crate::transport::chirp::{CAPABILITY, ChirpDoor};
 use crate::transport::web_socket::Door;
 
 /// The whole way on this machine alone: a sandbox, a door in front of a voice agent, four runs with their recordings
@@ -37,14 +37,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = Config::default();
     let out = out_folder(Some(&args.out), &config)?;
     runtime()?.block_on(async {
-        let agent = DoorConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            tls: None,
-            credentials: None,
-            limits: ChirpLimits::default(),
-            max_calls: 16,
-        };
-        let agent = Door::open(agent).await.map_err(Failure::infrastructure)?;
+        let agent = Door::open(ChirpDoor::at(([127, 0, 0, 1], 0).into())).await.map_err(Failure::infrastructure)?;
         let to = format!("chirp://{}/", agent.address());
         say(&format!("scripted agent {to}"));
         let answering = tokio::spawn(answer_calls(agent, Some(shipped_lines().await?), std::future::pending()));

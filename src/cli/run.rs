@@ -1,8 +1,9 @@
 //! `trunkline run`.
 
 mod calls;
-mod plan;
-mod session;
+mod carry_out;
+mod dry_run;
+mod report;
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ use crate::serve::Desk;
 use crate::transport::WayOut;
 use crate::transport::chirp::CAPABILITY;
 pub(super) use calls::WayIn;
-pub(super) use session::{Plan, Sandboxed, Where, carry_out, not_started};
+pub(super) use carry_out::{Plan, Sandboxed, Where, carry_out, not_started};
 
 /// Starts the runs of a payload once, follows them to their end and reports them
 #[derive(Debug, clap::Args)]
@@ -147,7 +148,7 @@ fn run_mode(args: &Args, mode: Mode) -> Result<Exit, Failure> {
     let body = args.source.body(mode, suite)?;
     if args.running.dry_run || args.running.validate {
         let client = Client::from_env().map_err(Failure::usage)?;
-        return runtime()?.block_on(plan::ask(&client, &body, args.running.validate, args.running.format));
+        return runtime()?.block_on(dry_run::ask(&client, &body, args.running.validate, args.running.format));
     }
     run_body(args, mode, body, suite)
 }

@@ -12,7 +12,7 @@ use super::io::{runtime, say, until_interrupted};
 use super::outcome::report_call;
 use super::settings::{ConfigArgs, agent, chat_door, chirp_door, fits, out_folder};
 use crate::audio::Rate;
-use crate::call::{CallIds, CallOutcome, Limits};
+use crate::call::{CallIds, Limits};
 use crate::config::Config;
 use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
@@ -21,7 +21,7 @@ use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, Happening, serve};
 use crate::transport::WayOut;
 use crate::transport::chat::ChatDoor;
-use crate::transport::chirp::DoorConfig;
+use crate::transport::chirp::ChirpDoor;
 use crate::transport::web_socket::{Door, DoorError};
 
 /// Opens the doors and connects each call to the agent, recorded
@@ -90,7 +90,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                     let (call, kept) = (Arc::new(*call), out.clone());
                     let measured = Arc::clone(&call);
                     let told = tokio::task::spawn_blocking(move || tell(&measured, &kept)).await;
-                    runs.push(told.unwrap_or_else(|panic| unmeasured(&call, &out, &panic)));
+                    runs.push(told.unwrap_or_else(|panic| {
+                        let call = Arc::into_inner(call).expect("what measured it is gone");
+                        unmeasured(call, &out, &panic)
+                    }));
                 }
             }
         }
@@ -101,7 +104,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The doors that are asked for. Where none is, the one that fits the agent.
-fn doors(args: &Args, config: &Config, to: &WayOut) -> Result<(Option<DoorConfig>, Option<ChatDoor>), Failure> {
+fn doors(args: &Args, config: &Config, to: &WayOut) -> Result<(Option<ChirpDoor>, Option<ChatDoor>), Failure> {
     let wants_chirp = args.listen.is_some() || config.doors.chirp.listen.is_some();
     let wants_chat = args.chat_listen.is_some() || config.doors.chat.listen.is_some();
     let neither = !wants_chirp && !wants_chat;
@@ -161,15 +164,12 @@ fn tell(call: &FinishedCall, out: &Path) -> RunReport {
 }
 
 /// The report of a call whose measuring broke down. The other calls are none the worse for it.
-fn unmeasured(call: &FinishedCall, out: &Path, panic: &JoinError) -> RunReport {
+fn unmeasured(call: FinishedCall, out: &Path, panic: &JoinError) -> RunReport {
     let recording = Some(Err(RecordError::Malformed {
         path: call.folder.clone().unwrap_or_else(|| out.to_owned()),
         problem: format!("measuring it broke down: {panic}"),
     }));
-    let outcome = CallOutcome { end: call.outcome.end.clone(), duration: call.outcome.duration };
-    let (ids, folder, unreachable) = (call.ids.clone(), call.folder.clone(), call.unreachable.clone());
-    let call = FinishedCall { ids, began: call.began, folder, outcome, recording, unreachable };
-    tell(&call, out)
+    tell(&FinishedCall { recording, ..call }, out)
 }
 
 /// What a call is called in the report.

@@ -14,7 +14,7 @@ use crate::config::{Config, credentials, secret};
 use crate::error::Failure;
 use crate::ledger::Ledger;
 use crate::transport::chat::{ChatDoor, Secret};
-use crate::transport::chirp::{ChirpLimits, DoorConfig, RATE};
+use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
 use crate::transport::web_socket::TlsFiles;
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
@@ -142,20 +142,20 @@ fn ledger_path() -> Result<PathBuf, Failure> {
 }
 
 /// The CHIRP door as the configuration has it.
-pub(super) fn chirp_door(config: &Config) -> Result<DoorConfig, Failure> {
+pub(super) fn chirp_door(config: &Config) -> Result<ChirpDoor, Failure> {
     let door = &config.doors.chirp;
-    let tls = tls_files("doors.chirp", door.certificate.as_ref(), door.key.as_ref())?;
+    let plain = ChirpDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8765).into()));
     let limits = ChirpLimits {
-        max_message: door.max_message.unwrap_or(ChirpLimits::default().max_message),
+        max_message: door.max_message.unwrap_or(plain.limits.max_message),
         idle: Some(idle("doors.chirp", door.idle_s)?.unwrap_or(Duration::from_secs(60))),
     };
     let file = door.credentials_file.as_deref();
-    Ok(DoorConfig {
-        listen: door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8765).into()),
-        tls,
+    Ok(ChirpDoor {
+        tls: tls_files("doors.chirp", door.certificate.as_ref(), door.key.as_ref())?,
         credentials: credentials("TRUNKLINE_DOOR_CREDENTIALS", file).map_err(Failure::usage)?,
         limits,
-        max_calls: door.max_calls.unwrap_or(64),
+        max_calls: door.max_calls.unwrap_or(plain.max_calls),
+        ..plain
     })
 }
 

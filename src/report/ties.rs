@@ -52,13 +52,13 @@ impl TiedBy {
     }
 }
 
-/// For each run the index of its call and how it is known. A call that fits two runs is tied to none: a wrong recording is
-/// worse than a missing one.
+/// For each run the index of its call and how it is known; `told` is how it is where a call has its run's id. A call that fits
+/// two runs is tied to none: a wrong recording is worse than a missing one.
 #[must_use]
-pub fn tie(runs: &[TiedRun], calls: &[TiedCall<'_>]) -> Vec<Option<(usize, TiedBy)>> {
+pub fn tie(runs: &[TiedRun], calls: &[TiedCall<'_>], told: TiedBy) -> Vec<Option<(usize, TiedBy)>> {
     let foreign = |call: &TiedCall<'_>, run: &TiedRun| call.ids.result_id.as_ref().is_some_and(|id| *id != run.result_id);
-    let told = |run: &TiedRun| calls.iter().position(|call| call.ids.run_id.as_ref() == Some(&run.id) && !foreign(call, run));
-    let mut ties: Vec<_> = runs.iter().map(|run| told(run).map(|call| (call, TiedBy::Header))).collect();
+    let own = |run: &TiedRun| calls.iter().position(|call| call.ids.run_id.as_ref() == Some(&run.id) && !foreign(call, run));
+    let mut ties: Vec<_> = runs.iter().map(|run| own(run).map(|call| (call, told))).collect();
     let open_runs: Vec<usize> = (0..runs.len()).filter(|run| ties[*run].is_none()).collect();
     let mut open_calls: Vec<usize> = (0..calls.len()).filter(|call| calls[*call].ids.run_id.is_none()).collect();
     open_calls.sort_by_key(|call| calls[*call].began);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::call::{Leg, LegEvent};
+use crate::call::{EndReason, Leg, LegEvent};
 
 /// Calls that may wait to be taken.
 const MOST_WAITING: usize = 16;
@@ -26,8 +26,8 @@ pub trait CallerLeg: Leg {
 /// Waits for `work` before the call of `leg` begins. The far side is heard meanwhile, but nobody listens: its audio is let go.
 ///
 /// # Errors
-/// The far side's [`LegEvent::Hangup`], when it leaves before `work` is done.
-pub async fn wait_for<T>(leg: &mut dyn CallerLeg, work: impl Future<Output = T>) -> Result<T, LegEvent> {
+/// Why the far side left, and in what words, when it does before `work` is done.
+pub async fn wait_for<T>(leg: &mut dyn CallerLeg, work: impl Future<Output = T>) -> Result<T, (EndReason, String)> {
     let mut work = std::pin::pin!(work);
     let (mut kept, mut skipped) = (VecDeque::new(), 0);
     let waited = std::future::poll_fn(|cx| {
@@ -37,7 +37,7 @@ pub async fn wait_for<T>(leg: &mut dyn CallerLeg, work: impl Future<Output = T>)
         {
             match event {
                 LegEvent::Audio(samples) => skipped += samples.len() as u64,
-                hangup @ LegEvent::Hangup { .. } => return Poll::Ready(Err(hangup)),
+                LegEvent::Hangup { reason, detail } => return Poll::Ready(Err((reason, detail))),
                 other => kept.push_back(other),
             }
         }

@@ -21,10 +21,8 @@ pub struct Capability {
 }
 
 /// Every wire.
-pub const CAPABILITIES: [Capability; 6] = {
-    let [web_socket, child, openai, rest] = chat::CAPABILITIES;
-    [chirp::CAPABILITY, process::CAPABILITY, web_socket, child, openai, rest]
-};
+pub const CAPABILITIES: [Capability; 6] =
+    [chirp::CAPABILITY, process::CAPABILITY, chat::WEB_SOCKET, chat::CHILD, chat::OPENAI, chat::REST];
 
 /// [`CAPABILITIES`] as a Markdown table. The README holds it; a test compares the two.
 #[must_use]

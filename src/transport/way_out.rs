@@ -10,7 +10,7 @@ use super::Capability;
 use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg, Secret};
 use super::chirp::{self, Credentials, DialOptions};
 use super::process::{self, ProcessError, ProcessLeg};
-use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, shown};
+use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
 
@@ -88,13 +88,12 @@ impl WayOut {
     /// What the wire can do.
     #[must_use]
     pub const fn capability(&self) -> Capability {
-        let [web_socket, child, openai, _] = chat::CAPABILITIES;
         match self {
             Self::Chirp(_) => chirp::CAPABILITY,
             Self::Process(_) => process::CAPABILITY,
-            Self::Chat(_) => web_socket,
-            Self::ChatProcess(_) => child,
-            Self::OpenAi(_) => openai,
+            Self::Chat(_) => chat::WEB_SOCKET,
+            Self::ChatProcess(_) => chat::CHILD,
+            Self::OpenAi(_) => chat::OPENAI,
         }
     }
 
@@ -177,10 +176,10 @@ impl FromStr for WayOut {
 impl fmt::Display for WayOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chirp(url) => f.write_str(&shown(url).replacen("ws", "chirp", 1)),
-            Self::Process(words) => write!(f, "process:{}", shell_words::join(words)),
-            Self::Chat(url) => f.write_str(&shown(url).replacen("ws", "chat", 1)),
-            Self::ChatProcess(words) => write!(f, "chat-process:{}", shell_words::join(words)),
+            Self::Chirp(url) => f.write_str(&spelled(url, "chirp")),
+            Self::Process(words) => f.write_str(&process::spelled("process", words)),
+            Self::Chat(url) => f.write_str(&spelled(url, "chat")),
+            Self::ChatProcess(words) => f.write_str(&process::spelled("chat-process", words)),
             Self::OpenAi(server) => server.fmt(f),
         }
     }

@@ -20,7 +20,7 @@ use crate::error::Failure;
 use crate::record::{CALL_JSON, CallInfo, RecordError};
 use crate::serve::{Desk, Happening, serve};
 use crate::transport::chat::{ChatDoor, REST_FAREWELL, chats_of};
-use crate::transport::chirp::DoorConfig;
+use crate::transport::chirp::ChirpDoor;
 use crate::transport::web_socket::{Door, DoorError};
 use crate::transport::{Arrivals, WayOut};
 
@@ -34,7 +34,7 @@ const LOOK_BESIDE_EVERY: Duration = Duration::from_millis(500);
 /// How the calls of a mode come in.
 pub(in super::super) enum WayIn {
     /// Through a CHIRP door.
-    Chirp(DoorConfig),
+    Chirp(ChirpDoor),
     /// Through a chat door.
     Chat(ChatDoor),
     /// They are fetched from the API.

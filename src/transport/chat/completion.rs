@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::protocol::shortened;
 use crate::call::FunctionCall;
 
 /// The longest piece of an answer that an error shows, in characters.
@@ -138,9 +139,5 @@ pub(super) fn complaint(body: &[u8]) -> String {
 fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut short: String = line.chars().take(SHOWN).collect();
-    if short.len() < line.len() {
-        short.push('…');
-    }
-    if short.is_empty() { "an empty body".to_owned() } else { short }
+    if line.is_empty() { "an empty body".to_owned() } else { shortened(&line, SHOWN) }
 }

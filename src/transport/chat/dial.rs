@@ -12,16 +12,9 @@ use crate::transport::web_socket::{self, DialError};
 /// # Errors
 /// [`DialError`].
 pub async fn dial(url: &Url, secret: Option<&Secret>, headers: &[(String, String)]) -> Result<ChatLeg, DialError> {
-    let mut sent = Vec::new();
-    if let Some(secret) = secret {
-        sent.push(web_socket::header(url, SECRET_HEADER, secret.reveal(), true)?);
-    }
-    for (name, value) in headers {
-        // The ids are no secret; what else is told may be one.
-        let own = name.to_ascii_uppercase().starts_with("X-VOCERA-");
-        sent.push(web_socket::header(url, name, value, !own)?);
-    }
+    let secret = secret.map(|secret| (SECRET_HEADER.to_owned(), secret.reveal().to_owned()));
+    let sent = web_socket::headers(url, secret.into_iter().chain(headers.iter().cloned()))?;
     let socket = web_socket::connect(url, "chat", &sent, web_socket::web_socket_config(MAX_MESSAGE)).await?;
     let rules = SessionRules { idle: None, pings: true, far_is_caller: false, agent_speaks_first: None };
-    Ok(ChatLeg::new(socket, web_socket::shown(url).replacen("ws", "chat", 1), rules, None))
+    Ok(ChatLeg::new(socket, web_socket::spelled(url, "chat"), rules, None))
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, Response, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
@@ -45,12 +44,6 @@ impl ChatDoor {
             max_message: MAX_MESSAGE,
             idle: Some(IDLE),
         }
-    }
-
-    fn take(&self, taken: Taken) -> ChatLeg {
-        let (idle, agent_speaks_first) = (self.idle, self.agent_speaks_first);
-        let rules = SessionRules { idle, pings: false, far_is_caller: true, agent_speaks_first };
-        ChatLeg::new(taken.socket, taken.via, rules, taken.permit)
     }
 }
 
@@ -94,10 +87,8 @@ impl Entrance for ChatDoor {
     }
 
     fn leg(&self, taken: Taken) -> Box<dyn CallerLeg> {
-        Box::new(self.take(taken))
-    }
-
-    fn refuse(&self, taken: Taken, detail: String) -> BoxFuture<'_, ()> {
-        Box::pin(self.take(taken).refuse(detail))
+        let (idle, agent_speaks_first) = (self.idle, self.agent_speaks_first);
+        let rules = SessionRules { idle, pings: false, far_is_caller: true, agent_speaks_first };
+        Box::new(ChatLeg::new(taken.socket, taken.via, rules, Some(taken.permit)))
     }
 }

@@ -62,20 +62,6 @@ impl ChatLeg {
         }
     }
 
-    /// Refuses the far side at once: closes with 1008 and `detail`.
-    pub(super) async fn refuse(mut self, detail: String) {
-        self.link.close(EndReason::ProtocolError, detail, CloseCode::Policy);
-        std::future::poll_fn(|cx| {
-            while let Poll::Ready(event) = self.poll_event(cx) {
-                if matches!(event, LegEvent::Hangup { .. }) {
-                    return Poll::Ready(());
-                }
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-
     fn take(&mut self, read: Read) {
         let now = Instant::now();
         match read {

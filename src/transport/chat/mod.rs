@@ -45,38 +45,39 @@ pub const SECRET_HEADER: &str = "X-VOCERA-SECRET";
 /// The longest message where nothing else is said, in bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;
 
-/// What the wires of a chat can do, for the table in the README.
-pub(super) const CAPABILITIES: [Capability; 4] = [
-    Capability {
-        wire: "chat WebSocket",
-        way_in: Some("`[doors.chat]`, ws:// and wss://"),
-        way_out: Some("`chat://`, `chats://`"),
-        audio: "none",
-        abilities: ABILITIES,
-        tried: "`websockets` 17.4 (Python), both ends",
-    },
-    Capability {
-        wire: "chat process",
-        way_in: None,
-        way_out: Some("`chat-process:COMMAND`"),
-        audio: "none",
-        abilities: ABILITIES,
-        tried: "Python scripts",
-    },
-    Capability {
-        wire: "OpenAI-compatible HTTP",
-        way_in: None,
-        way_out: Some("`openai:URL?model=NAME`"),
-        audio: "none",
-        abilities: ABILITIES,
-        tried: "`litellm` 1.106.2, whole and streamed",
-    },
-    Capability {
-        wire: "Cekura's REST chat",
-        way_in: Some("`run api_chat --wait`"),
-        way_out: None,
-        audio: "none",
-        abilities: ABILITIES,
-        tried: "a stand-in in Python",
-    },
-];
+/// What a chat over a WebSocket can do, for the table in the README.
+pub(super) const WEB_SOCKET: Capability = Capability {
+    wire: "chat WebSocket",
+    way_in: Some("`[doors.chat]`, ws:// and wss://"),
+    way_out: Some("`chat://`, `chats://`"),
+    audio: "none",
+    abilities: ABILITIES,
+    tried: "`websockets` 17.4 (Python), both ends",
+};
+/// What a child process that chats can do.
+pub(super) const CHILD: Capability = Capability {
+    wire: "chat process",
+    way_in: None,
+    way_out: Some("`chat-process:COMMAND`"),
+    audio: "none",
+    abilities: ABILITIES,
+    tried: "Python scripts",
+};
+/// What a server of the OpenAI interface can do.
+pub(super) const OPENAI: Capability = Capability {
+    wire: "OpenAI-compatible HTTP",
+    way_in: None,
+    way_out: Some("`openai:URL?model=NAME`"),
+    audio: "none",
+    abilities: ABILITIES,
+    tried: "`litellm` 1.106.2, whole and streamed",
+};
+/// What Cekura's REST interface for chats can do.
+pub(super) const REST: Capability = Capability {
+    wire: "Cekura's REST chat",
+    way_in: Some("`run api_chat --wait`"),
+    way_out: None,
+    audio: "none",
+    abilities: ABILITIES,
+    tried: "a stand-in in Python",
+};

@@ -10,7 +10,7 @@ use super::protocol::{self, Frame, NOT_JSON, fault};
 use super::{ABILITIES, MAX_MESSAGE, NO_RATE};
 use crate::audio::Rate;
 use crate::call::{Abilities, CallIds, EndReason, Leg, LegCommand, LegEvent};
-use crate::transport::process::{Child, Output, ProcessError};
+use crate::transport::process::{Child, Output, ProcessError, spelled};
 
 /// What may wait for a child that does not read its stdin, in bytes.
 const MOST_QUEUED: usize = 4 * MAX_MESSAGE;
@@ -35,7 +35,7 @@ impl ChatProcess {
     /// [`ProcessError`] when it cannot be started.
     pub fn spawn(words: &[String], ids: &CallIds) -> Result<Self, ProcessError> {
         Ok(Self {
-            via: format!("chat-process:{}", shell_words::join(words)),
+            via: spelled("chat-process", words),
             child: Child::spawn(words, ids, &[])?,
             line: Vec::new(),
             overlong: false,

@@ -32,10 +32,10 @@ pub struct Frame {
 pub fn read(text: &str) -> Frame {
     match serde_json::from_str(text) {
         Ok(Value::Object(frame)) => read_object(&frame).unwrap_or_else(|fault| Frame { events: vec![fault], ends: false }),
-        Ok(other) => fault(NOT_JSON, format!("a frame must be a JSON object, not {}", shown(&other.to_string()))).into(),
+        Ok(other) => fault(NOT_JSON, format!("a frame must be a JSON object, not {}", shortened(&other.to_string(), SHOWN))).into(),
         Err(error) if text.trim_start().starts_with(['{', '[']) => fault(NOT_JSON, format!("not JSON: {error}")).into(),
         Err(_) => {
-            let detail = format!("bare text is an older dialect; send {{\"content\": \"…\"}}: {}", shown(text));
+            let detail = format!("bare text is an older dialect; send {{\"content\": \"…\"}}: {}", shortened(text, SHOWN));
             fault(LEGACY_DIALECT, detail).into()
         }
     }
@@ -58,7 +58,9 @@ fn read_object(frame: &Map<String, Value>) -> Result<Frame, LegEvent> {
     match present("content") {
         Some(Value::String(content)) if content.trim().is_empty() => {}
         Some(Value::String(content)) => events.push(LegEvent::Text(content.clone())),
-        Some(other) => return Err(fault(BAD_FIELD, format!("content must be a string, not {}", shown(&other.to_string())))),
+        Some(other) => {
+            return Err(fault(BAD_FIELD, format!("content must be a string, not {}", shortened(&other.to_string(), SHOWN))));
+        }
         None => {}
     }
     let role = present("role").and_then(Value::as_str).unwrap_or_default();
@@ -79,7 +81,7 @@ fn read_object(frame: &Map<String, Value>) -> Result<Frame, LegEvent> {
         let keys: Vec<_> = frame.keys().map(String::as_str).collect();
         Err(fault(
             UNKNOWN_FRAME,
-            format!("no content, metadata, role with data or end_call; its keys: {}", shown(&keys.join(", "))),
+            format!("no content, metadata, role with data or end_call; its keys: {}", shortened(&keys.join(", "), SHOWN)),
         ))
     }
 }
@@ -114,8 +116,9 @@ pub(super) fn fault(code: &str, detail: String) -> LegEvent {
     LegEvent::Fault { code: code.to_owned(), detail }
 }
 
-fn shown(text: &str) -> String {
-    let mut short: String = text.chars().take(SHOWN).collect();
+/// The first `most` characters of a text, and a mark where there are more.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    let mut short: String = text.chars().take(most).collect();
     if short.len() < text.len() {
         short.push('…');
     }

@@ -144,7 +144,9 @@ impl ApiChatLeg {
             Done::Turn(Err(error)) if is_conflict(&error) => self.conflict(None),
             Done::Posted(body, Err(error)) if is_conflict(&error) => self.conflict(Some(body)),
             Done::Ended(ended) => {
-                if let Err(error) = ended.as_ref().err().filter(|error| !is_conflict(error)).map_or(Ok(()), Err) {
+                if let Err(error) = &ended
+                    && !is_conflict(error)
+                {
                     tracing::warn!(run = self.run_id, "the chat may go on: {error}");
                 }
                 let reason = self.leaving.as_ref().map_or(EndReason::HungUp, |(_, reason)| *reason);

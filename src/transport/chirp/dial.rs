@@ -23,17 +23,10 @@ pub struct DialOptions {
 /// # Errors
 /// [`DialError`].
 pub async fn dial(url: &Url, options: &DialOptions) -> Result<ChirpLeg, DialError> {
-    let mut headers = Vec::new();
-    if let Some(credentials) = &options.credentials {
-        headers.push(web_socket::header(url, "authorization", &credentials.header(), true)?);
-    }
-    for (name, value) in &options.headers {
-        // The ids are no secret; what else is told may be one.
-        let own = name.to_ascii_uppercase().starts_with("X-VOCERA-");
-        headers.push(web_socket::header(url, name, value, !own)?);
-    }
+    let credentials = options.credentials.as_ref().map(|credentials| ("authorization".to_owned(), credentials.header()));
+    let headers = web_socket::headers(url, credentials.into_iter().chain(options.headers.iter().cloned()))?;
     let config = web_socket::web_socket_config(options.limits.max_message);
     let socket = web_socket::connect(url, "CHIRP", &headers, config).await?;
-    let via = web_socket::shown(url).replacen("ws", "chirp", 1);
+    let via = web_socket::spelled(url, "chirp");
     Ok(ChirpLeg::new(socket, via, options.continuous, options.limits, None))
 }

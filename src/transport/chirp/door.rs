@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use futures_util::future::BoxFuture;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
@@ -10,9 +9,9 @@ use super::{ChirpLeg, ChirpLimits, Credentials};
 use crate::transport::CallerLeg;
 use crate::transport::web_socket::{Entrance, Taken, TlsFiles, refusal, web_socket_config};
 
-/// How a door is set up.
+/// How a CHIRP door is set up.
 #[derive(Debug, Clone)]
-pub struct DoorConfig {
+pub struct ChirpDoor {
     /// Where it listens. Port 0 takes any free one.
     pub listen: SocketAddr,
     /// `wss://` instead of `ws://`.
@@ -25,7 +24,15 @@ pub struct DoorConfig {
     pub max_calls: usize,
 }
 
-impl Entrance for DoorConfig {
+impl ChirpDoor {
+    /// A door at `listen` with no credentials, 64 calls, messages of 1 MiB and no idle time.
+    #[must_use]
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { listen, tls: None, credentials: None, limits: ChirpLimits::default(), max_calls: 64 }
+    }
+}
+
+impl Entrance for ChirpDoor {
     fn wire(&self) -> &'static str {
         "chirp"
     }
@@ -63,11 +70,6 @@ impl Entrance for DoorConfig {
     }
 
     fn leg(&self, taken: Taken) -> Box<dyn CallerLeg> {
-        Box::new(ChirpLeg::new(taken.socket, taken.via, true, self.limits, taken.permit))
-    }
-
-    fn refuse(&self, taken: Taken, detail: String) -> BoxFuture<'_, ()> {
-        let leg = ChirpLeg::new(taken.socket, taken.via, true, self.limits, taken.permit);
-        Box::pin(leg.refuse(detail))
+        Box::new(ChirpLeg::new(taken.socket, taken.via, true, self.limits, Some(taken.permit)))
     }
 }

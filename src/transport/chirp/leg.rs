@@ -84,20 +84,6 @@ impl ChirpLeg {
         }
     }
 
-    /// Refuses the far side at once: closes with 1008 and `detail`.
-    pub(super) async fn refuse(mut self, detail: String) {
-        self.link.close(EndReason::ProtocolError, detail, CloseCode::Policy);
-        std::future::poll_fn(|cx| match self.poll_event(cx) {
-            Poll::Ready(LegEvent::Hangup { .. }) => Poll::Ready(()),
-            Poll::Ready(_) => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
-        })
-        .await;
-    }
-
     fn ts_ms(&self) -> u64 {
         self.opened.elapsed().as_millis() as u64
     }

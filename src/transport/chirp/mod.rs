@@ -17,7 +17,7 @@ mod protocol;
 
 pub use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
 pub use dial::{DialOptions, dial};
-pub use door::DoorConfig;
+pub use door::ChirpDoor;
 pub use leg::{ChirpLeg, ChirpLimits};
 pub use protocol::{ErrorCode, Incoming, Refusal, Session};
 

@@ -31,6 +31,11 @@ pub(super) const CAPABILITY: Capability = Capability {
 /// What may wait for a child that does not read its stdin.
 const MOST_QUEUED: Duration = Duration::from_secs(5);
 
+/// The spelling of a way out that is a command.
+pub(super) fn spelled(scheme: &str, words: &[String]) -> String {
+    format!("{scheme}:{}", shell_words::join(words))
+}
+
 /// A running child.
 pub struct ProcessLeg {
     via: String,
@@ -47,7 +52,7 @@ impl ProcessLeg {
     /// [`ProcessError`] when it cannot be started.
     pub fn spawn(words: &[String], rate: Rate, ids: &CallIds) -> Result<Self, ProcessError> {
         let child = Child::spawn(words, ids, &[("TRUNKLINE_RATE", rate.hz().to_string())])?;
-        Ok(Self { via: format!("process:{}", shell_words::join(words)), rate, child, not_read: 0, odd_byte: None })
+        Ok(Self { via: spelled("process", words), rate, child, not_read: 0, odd_byte: None })
     }
 
     /// Whole samples; half of one waits for its other half.

@@ -65,21 +65,23 @@ pub enum DialError {
     Tls(#[from] TlsError),
 }
 
-/// A header of the upgrade request. A secret one is shown in no log.
+/// The headers of an upgrade request. Any of them may be secret: each is marked so. Tungstenite logs the request as it is sent
+/// all the same, below `info`: the command line lets none of its lines through there.
 ///
 /// # Errors
 /// [`DialError::Request`], naming the header and not its value.
-pub(in crate::transport) fn header(
+pub(in crate::transport) fn headers(
     url: &Url,
-    name: &str,
-    value: &str,
-    secret: bool,
-) -> Result<(HeaderName, HeaderValue), DialError> {
-    let problem = |problem: String| DialError::Request { url: url.clone(), problem: format!("header {name:?}: {problem}") };
-    let header = HeaderName::try_from(name).map_err(|error| problem(error.to_string()))?;
-    let mut value = HeaderValue::from_str(value).map_err(|error| problem(error.to_string()))?;
-    value.set_sensitive(secret);
-    Ok((header, value))
+    told: impl IntoIterator<Item = (String, String)>,
+) -> Result<Vec<(HeaderName, HeaderValue)>, DialError> {
+    let header = |(name, value): (String, String)| {
+        let problem = |problem: String| DialError::Request { url: url.clone(), problem: format!("header {name:?}: {problem}") };
+        let header = HeaderName::try_from(&name).map_err(|error| problem(error.to_string()))?;
+        let mut value = HeaderValue::try_from(&value).map_err(|error| problem(error.to_string()))?;
+        value.set_sensitive(true);
+        Ok((header, value))
+    };
+    told.into_iter().map(header).collect()
 }
 
 /// Connects to a WebSocket server that speaks `wire`; tries again three times, with a growing pause, when it cannot be reached.

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -16,6 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::link::refuse;
 use super::{ID_HEADERS, Socket, Taken};
 use crate::transport::arrival::{Arrival, Arrivals, CallerLeg};
 use crate::transport::tls::{self, TlsError, Wire};
@@ -49,8 +49,6 @@ pub trait Entrance: Send + Sync + 'static {
     fn refusal(&self, headers: &HeaderMap) -> Option<Response<String>>;
     /// The leg of a call that came in.
     fn leg(&self, taken: Taken) -> Box<dyn CallerLeg>;
-    /// Closes a call that there is no place for, with 1008 and `detail`.
-    fn refuse(&self, taken: Taken, detail: String) -> BoxFuture<'_, ()>;
 }
 
 /// PEM files.
@@ -198,15 +196,13 @@ impl<E: Entrance> Threshold<E> {
         };
         let Some((socket, headers)) = self.upgrade(wire).await? else { return Ok(None) };
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let permit = Arc::clone(&self.calls).try_acquire_owned().ok();
-        let full = permit.is_none();
-        let taken = Taken { socket, via: self.via.clone(), permit };
-        if full {
+        let Ok(permit) = Arc::clone(&self.calls).try_acquire_owned() else {
             let detail = format!("all {} calls are taken", self.entrance.max_calls());
             tracing::warn!("a call from {peer} was refused: {detail}");
-            self.entrance.refuse(taken, detail).await;
+            refuse(socket, detail).await;
             return Ok(None);
-        }
+        };
+        let taken = Taken { socket, via: self.via.clone(), permit };
         let [run_id, result_id, scenario_id] = ID_HEADERS.map(|names| names.into_iter().find_map(header));
         let (leg, agent_speaks_first) = (self.entrance.leg(taken), self.entrance.agent_speaks_first());
         Ok(Some(Arrival { leg, peer: peer.to_string(), run_id, result_id, scenario_id, agent_speaks_first }))

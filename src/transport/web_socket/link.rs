@@ -33,6 +33,22 @@ pub(in crate::transport) fn web_socket_config(max_message: usize) -> WebSocketCo
         .max_frame_size(Some(max_message))
 }
 
+/// Refuses the far side at once: closes with 1008 and `detail`, whatever still comes.
+pub(super) async fn refuse(socket: Socket, detail: String) {
+    let mut link = Link::new(socket, None);
+    link.close(EndReason::ProtocolError, detail, CloseCode::Policy);
+    std::future::poll_fn(|cx| {
+        loop {
+            let sent = link.poll_send(cx).is_ready();
+            if link.poll_gone(sent, cx).is_some() {
+                return Poll::Ready(());
+            }
+            drop(ready!(link.poll_read(cx)));
+        }
+    })
+    .await;
+}
+
 /// A WebSocket and how far its end has got.
 pub(in crate::transport) struct Link {
     socket: Socket,

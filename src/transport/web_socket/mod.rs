@@ -6,7 +6,7 @@ mod door;
 mod link;
 
 pub use dial::DialError;
-pub(super) use dial::{connect, header};
+pub(super) use dial::{connect, headers};
 pub(super) use door::refusal;
 pub use door::{Door, DoorError, Entrance, TlsFiles};
 pub(super) use link::{Link, Read, web_socket_config};
@@ -21,7 +21,7 @@ use super::tls::Wire;
 pub struct Taken {
     pub(super) socket: Socket,
     pub(super) via: String,
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 /// A WebSocket, plain or encrypted.
@@ -39,6 +39,11 @@ pub const SCENARIO_ID_HEADER: &str = "X-VOCERA-SCENARIO-ID";
 /// (<https://docs.cekura.ai/documentation/integrations/sip>).
 pub(super) const ID_HEADERS: [[&str; 2]; 3] =
     [[RUN_ID_HEADER, "X-Run-Id"], [RESULT_ID_HEADER, "X-Result-Id"], [SCENARIO_ID_HEADER, "X-Scenario-Id"]];
+
+/// The spelling of a way out over a WebSocket: [`shown`], with `scheme` for `ws`.
+pub(super) fn spelled(url: &Url, scheme: &str) -> String {
+    shown(url).replacen("ws", scheme, 1)
+}
 
 /// An address as it is shown: its user, its password and what stands in its query may be secret.
 pub(crate) fn shown(url: &Url) -> String {
