@@ -1,8 +1,8 @@
 //! Addresses that a browser can open without the API key: each carries a token for one run and one purpose.
 
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::hmac;
 
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! TLS for doors and dials: one provider (ring) for the whole process.
+//! TLS for doors and dials: one provider (aws-lc-rs) for the whole process.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,11 +27,11 @@ pub enum TlsError {
     NoRoots(String),
 }
 
-/// Makes ring the process's crypto provider. May be called again and again.
+/// Makes aws-lc-rs the process's crypto provider. May be called again and again.
 pub fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // A second thread may have been faster: the provider is the same.
-        drop(rustls::crypto::ring::default_provider().install_default());
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     }
 }
 

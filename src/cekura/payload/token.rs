@@ -20,8 +20,8 @@ pub fn room_token(key: &str, secret: &str, room: &str, identity: &str, valid: Du
     });
     let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
     let signed = format!("{}.{}", part(json!({"alg": "HS256", "typ": "JWT"})), part(claims));
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, signed.as_bytes())))
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, signed.as_bytes())))
 }
 
 /// What is wrong with a room's access token, and what would be right.
