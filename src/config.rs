@@ -56,8 +56,8 @@ use crate::audio::Rate;
 use crate::error::FileError;
 use crate::sandbox::MetricThresholds;
 use crate::spelling::unknown_key;
+use crate::transport::Secret;
 use crate::transport::WayOut;
-use crate::transport::chat::Secret;
 use crate::transport::chirp::Credentials;
 
 /// The file's name where none is given.

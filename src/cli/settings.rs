@@ -13,7 +13,8 @@ use crate::caller::{Patience, PrepareError, PreparedScript, TEXT_PATIENCE, TextS
 use crate::config::{Config, credentials, secret};
 use crate::error::Failure;
 use crate::ledger::Ledger;
-use crate::transport::chat::{ChatDoor, Secret};
+use crate::transport::Secret;
+use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
 use crate::transport::web_socket::TlsFiles;
 use crate::transport::{Capability, ConnectOptions, WayOut};

@@ -16,7 +16,7 @@ use crate::call::Limits;
 use crate::caller::suite::Scenario;
 use crate::measure::Measures;
 use crate::record::TranscriptLine;
-use crate::transport::chat::Secret;
+use crate::transport::Secret;
 use crate::transport::web_socket::shown;
 
 /// What a transcript says of speech whose words are not known.

@@ -21,7 +21,7 @@ use super::carrier::TestProfile;
 use crate::caller::personality::Personalities;
 use crate::caller::suite::{Scenario, Suite, SuiteError};
 use crate::error::FileError;
-use crate::transport::chat::Secret;
+use crate::transport::Secret;
 
 /// The ids of scenarios of suites that are in requests begin here: far above those of a project.
 pub(super) const FIRST_SPEC_SCENARIO: u64 = 900_001;

@@ -4,12 +4,16 @@ mod arrival;
 mod capability;
 pub mod chat;
 pub mod chirp;
+pub mod livekit;
 pub mod process;
+mod secret;
 pub mod tls;
 mod way_out;
 pub mod web_socket;
+pub mod webrtc;
 
 pub use arrival::{Arrival, Arrivals, CallerLeg, wait_for};
 pub use capability::{CAPABILITIES, Capability, capability_table};
+pub use secret::Secret;
 pub(crate) use way_out::hide_address;
 pub use way_out::{BadWayOut, ConnectError, ConnectOptions, WayOut};

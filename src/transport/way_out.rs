@@ -7,7 +7,8 @@ use std::str::FromStr;
 use url::Url;
 
 use super::Capability;
-use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg, Secret};
+use super::Secret;
+use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};

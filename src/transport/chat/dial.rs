@@ -3,7 +3,8 @@
 use url::Url;
 
 use super::session::SessionRules;
-use super::{ChatLeg, MAX_MESSAGE, SECRET_HEADER, Secret};
+use super::{ChatLeg, MAX_MESSAGE, SECRET_HEADER};
+use crate::transport::Secret;
 use crate::transport::web_socket::{self, DialError};
 
 /// Connects to a chat agent, with the call's ids and whatever else is to be told in `headers`; tries again three times, with a

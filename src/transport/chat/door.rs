@@ -7,8 +7,9 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, Response, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::session::{IDLE, SessionRules};
-use super::{ChatLeg, MAX_MESSAGE, SECRET_HEADER, Secret};
+use super::{ChatLeg, MAX_MESSAGE, SECRET_HEADER};
 use crate::transport::CallerLeg;
+use crate::transport::Secret;
 use crate::transport::web_socket::{Entrance, Taken, TlsFiles, refusal, web_socket_config};
 
 /// How a chat door is set up.

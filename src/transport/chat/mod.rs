@@ -20,7 +20,6 @@ mod openai;
 mod process;
 pub mod protocol;
 mod rest;
-mod secret;
 pub mod session;
 
 pub use dial::dial;
@@ -30,7 +29,6 @@ pub use openai::{OpenAi, OpenAiError, OpenAiLeg};
 pub use process::ChatProcess;
 pub(crate) use rest::FAREWELL as REST_FAREWELL;
 pub use rest::{ApiChatLeg, chats_of};
-pub use secret::Secret;
 
 use super::Capability;
 use crate::audio::Rate;

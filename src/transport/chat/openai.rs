@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::protocol::fault;
-use super::{ABILITIES, NO_RATE, Secret, completion};
+use super::{ABILITIES, NO_RATE, completion};
 use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, FunctionCall, Leg, LegCommand, LegEvent};
 use crate::http;
+use crate::transport::Secret;
 
 /// How long a whole answer may take where nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(120);

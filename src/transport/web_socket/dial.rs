@@ -126,26 +126,52 @@ async fn try_once(
     headers: &[(HeaderName, HeaderValue)],
     config: WebSocketConfig,
 ) -> Result<Socket, Attempt> {
-    let again = |error: io::Error| Attempt::Again(error.to_string());
-    let request = request(url, headers).map_err(Attempt::Final)?;
+    open(url, headers, config).await.map_err(|error| match error {
+        OpenError::Status(status) => refused(url, wire, status),
+        OpenError::Broken(problem) => Attempt::Again(problem),
+        OpenError::Never(error) => Attempt::Final(error),
+    })
+}
+
+/// Why a WebSocket was not opened.
+pub(in crate::transport) enum OpenError {
+    /// The far side answered the upgrade with this.
+    Status(StatusCode),
+    /// The far side is not there, or breaks off.
+    Broken(String),
+    /// No other try will do better.
+    Never(DialError),
+}
+
+/// Opens a WebSocket, in one try and with no limit of time.
+///
+/// # Errors
+/// [`OpenError`].
+pub(in crate::transport) async fn open(
+    url: &Url,
+    headers: &[(HeaderName, HeaderValue)],
+    config: WebSocketConfig,
+) -> Result<Socket, OpenError> {
+    let broken = |error: io::Error| OpenError::Broken(error.to_string());
+    let request = request(url, headers).map_err(OpenError::Never)?;
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
-    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(again)?;
-    stream.set_nodelay(true).map_err(again)?;
+    let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(broken)?;
+    stream.set_nodelay(true).map_err(broken)?;
     let stream: Box<dyn Wire> = if url.scheme() == "wss" {
-        let config = tls::client_config().map_err(|error| Attempt::Final(error.into()))?;
+        let config = tls::client_config().map_err(|error| OpenError::Never(error.into()))?;
         let name = host.trim_matches(['[', ']']).to_owned();
         let name = rustls::pki_types::ServerName::try_from(name)
-            .map_err(|error| Attempt::Final(DialError::Request { url: url.clone(), problem: error.to_string() }))?;
+            .map_err(|error| OpenError::Never(DialError::Request { url: url.clone(), problem: error.to_string() }))?;
         let connected = tokio_rustls::TlsConnector::from(config).connect(name, stream).await;
-        Box::new(connected.map_err(|error| Attempt::Again(tls::explain(&error)))?)
+        Box::new(connected.map_err(|error| OpenError::Broken(tls::explain(&error)))?)
     } else {
         Box::new(stream)
     };
     match client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, _)) => Ok(socket),
-        Err(WsError::Http(response)) => Err(refused(url, wire, response.status())),
-        Err(error) => Err(Attempt::Again(error.to_string())),
+        Err(WsError::Http(response)) => Err(OpenError::Status(response.status())),
+        Err(error) => Err(OpenError::Broken(error.to_string())),
     }
 }
 

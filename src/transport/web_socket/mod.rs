@@ -6,7 +6,7 @@ mod door;
 mod link;
 
 pub use dial::DialError;
-pub(super) use dial::{connect, headers};
+pub(super) use dial::{OpenError, connect, headers, open};
 pub(super) use door::refusal;
 pub use door::{Door, DoorError, Entrance, TlsFiles};
 pub(super) use link::{Link, Read, web_socket_config};

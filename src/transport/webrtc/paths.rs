@@ -1,0 +1,112 @@
+//! The sockets of a peer connection: one for each local address from which the far side can be reached.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll, ready};
+
+use str0m::net::{Protocol, Transmit};
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+
+/// Longer than any datagram: nothing that comes is cut.
+const LONGEST: usize = 65_535;
+
+/// What came in, and between which addresses.
+pub(super) struct Received<'a> {
+    pub(super) proto: Protocol,
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) contents: &'a [u8],
+}
+
+/// All sockets of one connection.
+pub(super) struct Paths {
+    udp: Vec<UdpPath>,
+    buffer: Box<[u8]>,
+    /// Where to look first, so that no socket waits behind another for good.
+    turn: usize,
+}
+
+struct UdpPath {
+    socket: UdpSocket,
+    local: SocketAddr,
+}
+
+impl Paths {
+    pub(super) fn new() -> Self {
+        Self { udp: Vec::new(), buffer: vec![0; LONGEST].into_boxed_slice(), turn: 0 }
+    }
+
+    /// Makes sure that there is a socket from which `remote` can be reached. Gives its address if it is a new one.
+    ///
+    /// # Errors
+    /// There is no route to `remote`, or no socket to be had.
+    pub(super) fn reach(&mut self, remote: SocketAddr) -> io::Result<Option<SocketAddr>> {
+        let ip = local_address_towards(remote)?;
+        if self.udp.iter().any(|path| path.local.ip() == ip) {
+            return Ok(None);
+        }
+        let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
+        self.udp.push(UdpPath { socket: UdpSocket::from_std(socket)?, local });
+        Ok(Some(local))
+    }
+
+    /// Every local address.
+    pub(super) fn locals(&self) -> impl Iterator<Item = SocketAddr> {
+        self.udp.iter().map(|path| path.local)
+    }
+
+    /// Sends a datagram; one for which the kernel has no room is lost, as on any network.
+    pub(super) fn send(&self, transmit: &Transmit) {
+        let path = self.udp.iter().find(|path| transmit.proto == Protocol::Udp && path.local == transmit.source);
+        let Some(path) = path else {
+            tracing::trace!(source = %transmit.source, "no socket at this address");
+            return;
+        };
+        if let Err(error) = path.socket.try_send_to(&transmit.contents, transmit.destination) {
+            tracing::debug!(to = %transmit.destination, "a datagram was not sent: {error}");
+        }
+    }
+
+    /// The next datagram. A socket's error says that an earlier datagram did not arrive: ICE sees to that.
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received<'_>> {
+        for offset in 0..self.udp.len() {
+            let at = (self.turn + offset) % self.udp.len();
+            let mut buffer = ReadBuf::new(&mut self.buffer);
+            let path = &self.udp[at];
+            match path.poll_receive(&mut buffer, cx) {
+                Poll::Ready(source) => {
+                    let (length, destination) = (buffer.filled().len(), path.local);
+                    self.turn = at;
+                    let contents = &self.buffer[..length];
+                    return Poll::Ready(Received { proto: Protocol::Udp, source, destination, contents });
+                }
+                Poll::Pending => {}
+            }
+        }
+        self.turn = self.turn.wrapping_add(1);
+        Poll::Pending
+    }
+}
+
+impl UdpPath {
+    fn poll_receive(&self, buffer: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> Poll<SocketAddr> {
+        loop {
+            buffer.clear();
+            match ready!(self.socket.poll_recv_from(cx, buffer)) {
+                Ok(source) => return Poll::Ready(source),
+                Err(error) => tracing::debug!(local = %self.local, "a datagram did not arrive: {error}"),
+            }
+        }
+    }
+}
+
+/// The address of this machine from which it would send to `remote`. Nothing is sent.
+fn local_address_towards(remote: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let probe = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
+    probe.connect(remote)?;
+    Ok(probe.local_addr()?.ip())
+}
