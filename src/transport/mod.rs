@@ -8,6 +8,7 @@ pub mod process;
 pub mod tls;
 mod way_out;
 pub mod web_socket;
+pub mod webrtc;
 
 pub use arrival::{Arrival, Arrivals, CallerLeg, wait_for};
 pub use capability::{CAPABILITIES, Capability, capability_table};
