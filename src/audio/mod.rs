@@ -1,8 +1,9 @@
-//! Pure audio: rates, resampling, speech detection and WAV files. Nothing here owns a clock, a task or a socket.
+//! Pure audio: rates, resampling, speech detection, Opus and WAV files. Nothing here owns a clock, a task or a socket.
 //!
 //! Samples are 16-bit signed PCM, one channel, everywhere.
 
 mod detector;
+pub mod opus;
 mod rate;
 mod resample;
 mod wav;

@@ -1,7 +1,13 @@
-//! WebRTC media without libwebrtc: peer connections over our own sockets. str0m does ICE, DTLS, SRTP and SCTP; who signals what
-//! to whom is the business of the wires above ([`super::livekit`]).
+//! WebRTC media without libwebrtc. [`Peer`] is a connection over our own sockets (str0m does ICE, DTLS, SRTP and SCTP; who
+//! signals what to whom is the business of the wires above, as [`super::livekit`]), [`JitterBuffer`] makes of the received
+//! packets one frame every 20 ms.
 
+mod delay;
+mod jitter;
 mod paths;
 mod peer;
+mod rtp;
 
+pub use jitter::{FrameKind, JitterBuffer, JitterCounts, JitterLimits, PlayedFrame};
 pub use peer::{Channel, ChannelPlan, Peer, PeerError, PeerEvent, PeerState, SentAudio, SessionText};
+pub use rtp::{Extender, RtpAudio, RtpTime};

@@ -1,0 +1,693 @@
+//! The jitter buffer: packets in as the network brings them, one frame every 20 ms out.
+//!
+//! Everything follows from one number: how old the sample that plays is, against the quickest packets of the last 10 s. That
+//! age is to be 20 ms (the next packet is there, so that a lost one can be recovered from it) and the delay that 97 % of the
+//! packets stay below. Where it is too old, silence is left out; where it is too young, silence is put in; speech is left
+//! alone up to a hard limit. A drifting clock, a spike and a network that calms down all are such an age.
+//!
+//! When nothing has come, the place in the stream stands still while concealment and then silence is played: what comes late
+//! is still played, and if it turns out that the sender paused or the packets are lost, that time has been filled already.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::delay::{Delay, MILLISECOND};
+use super::{RtpAudio, RtpTime};
+use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx, packet_ticks};
+use crate::audio::{FRAME, Rate};
+
+/// A frame in ticks of the RTP clock.
+const FRAME_TICKS: i64 = 20 * MILLISECOND;
+/// Concealment goes on for so long, then it is silence: by then libopus has faded it out.
+const LONGEST_CONCEALED: i64 = 100 * MILLISECOND;
+/// The age is mended when it is off by this much.
+const TOO_YOUNG: i64 = 10 * MILLISECOND;
+const TOO_OLD: i64 = FRAME_TICKS;
+/// A packet that comes so much earlier or later than the others is of another time base.
+const OTHER_BASE: u64 = 2 * OPUS_CLOCK as u64;
+/// A jump in sequence numbers beyond these is a stream begun anew if a second packet bears it out (RFC 3550 appendix A.1).
+const MOST_AHEAD: i64 = 3_000;
+const MOST_BEHIND: i64 = 100;
+/// Packets of the stream before are let go for so long after a change.
+const STRAGGLERS: Duration = Duration::from_secs(1);
+/// Packets that may wait.
+const MOST_WAITING: usize = 512;
+/// Samples that are not above this (-50 dBFS) are silence.
+const SILENCE: u16 = 104;
+
+/// The bounds of a jitter buffer's depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JitterLimits {
+    /// The depth on a network that delays all packets alike.
+    pub least: Duration,
+    /// The most that is kept on purpose. At twice this, speech is left out.
+    pub most: Duration,
+}
+
+impl Default for JitterLimits {
+    /// 20 to 400 ms.
+    fn default() -> Self {
+        Self { least: FRAME, most: Duration::from_millis(400) }
+    }
+}
+
+/// What most of a frame is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FrameKind {
+    /// What the sender sent.
+    Decoded,
+    /// A lost packet, from the copy in the next one (FEC).
+    Recovered,
+    /// Made up, for a packet that is lost or has not come.
+    Concealed,
+    /// The sender paused or nothing came.
+    Silence,
+}
+
+/// A frame of 20 ms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlayedFrame {
+    /// Its samples, [`Rate::frame_len`] of them.
+    pub samples: Vec<i16>,
+    /// What it is made of.
+    pub kind: FrameKind,
+    /// When it was due.
+    pub due: Instant,
+    /// A stream begins here that has nothing to do with the one before: another source, or the same with another time base.
+    pub resynced: bool,
+}
+
+/// What became of packets and frames since the start.
+///
+/// `received = played + duplicate + late + malformed + empty + discarded +` those that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct JitterCounts {
+    /// Packets that came.
+    pub received: u64,
+    /// Packets that were played.
+    pub played: u64,
+    /// Packets that came again.
+    pub duplicate: u64,
+    /// Packets that came when their time had been filled with something else.
+    pub late: u64,
+    /// Packets that had not come when the ones after them were played. One that comes after all is late and no longer lost.
+    pub lost: u64,
+    /// Packets whose payload is not Opus: their time counts as lost.
+    pub malformed: u64,
+    /// Packets without a payload.
+    pub empty: u64,
+    /// Packets of a stream that ended, or more than can wait.
+    pub discarded: u64,
+    /// Frames of each kind.
+    pub frames_decoded: u64,
+    /// Likewise.
+    pub frames_recovered: u64,
+    /// Likewise.
+    pub frames_concealed: u64,
+    /// Likewise.
+    pub frames_silent: u64,
+    /// Streams that began after the first.
+    pub resyncs: u64,
+    /// Silence or concealment that was put in.
+    pub inserted_ms: f64,
+    /// Silence, concealment or (see `cut_ms`) speech that was left out.
+    pub left_out_ms: f64,
+    /// Of this, what was left out at the hard limit, whatever it was.
+    pub cut_ms: f64,
+    /// How old what plays is, against the quickest packets.
+    pub depth_ms: f64,
+    /// The most of it.
+    pub max_depth_ms: f64,
+    /// Its mean over all frames that are not silence.
+    pub mean_depth_ms: f64,
+    /// The interarrival jitter of RFC 3550 section 6.4.1.
+    pub jitter_ms: f64,
+}
+
+/// The jitter buffer of one track.
+#[derive(Debug)]
+pub struct JitterBuffer {
+    rate: Rate,
+    ticks_per_sample: i64,
+    least: i64,
+    most: i64,
+    decoder: OpusDecoder,
+    start: Instant,
+    frames: u32,
+    stream: Option<Stream>,
+    delay: Delay,
+    waiting: VecDeque<Waiting>,
+    place: Option<Place>,
+    /// Samples that are ready to be played, and what was just put there.
+    ready: Vec<i16>,
+    mix: [usize; 4],
+    last_kind: FrameKind,
+    /// Nothing came, and so much was played meanwhile.
+    owed: i64,
+    /// So much was concealed without a break.
+    concealed: i64,
+    /// What was played last was a pause.
+    pause: bool,
+    cutting: bool,
+    resynced: bool,
+    counts: JitterCounts,
+    inserted: i64,
+    left_out: i64,
+    cut: i64,
+    depths: (f64, u64),
+}
+
+/// The stream that comes in.
+#[derive(Debug)]
+struct Stream {
+    ssrc: u32,
+    epoch: u64,
+    before: Option<(u32, Instant)>,
+    highest: u64,
+    /// Which of the last 128 up to the highest have come.
+    seen: u128,
+    /// The number that bears out a jump.
+    suspect: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    epoch: u64,
+    sequence: u64,
+    time: RtpTime,
+    ticks: i64,
+    payload: Vec<u8>,
+}
+
+/// Where in a stream playing has got to.
+#[derive(Debug)]
+struct Place {
+    epoch: u64,
+    first: u64,
+    last: Option<u64>,
+    /// The next sample to be made ready.
+    cursor: RtpTime,
+    /// The length of the last packet.
+    packet: i64,
+    /// Packets after the last that were counted as late or discarded: they are not lost.
+    accounted: u64,
+}
+
+enum Admitted {
+    Yes,
+    No,
+}
+
+impl JitterBuffer {
+    /// A buffer that plays at `rate`, one frame every 20 ms from `start` on.
+    ///
+    /// # Errors
+    /// [`OpusError::Library`] when there is no memory.
+    pub fn new(rate: Rate, limits: JitterLimits, start: Instant) -> Result<Self, OpusError> {
+        let least = ticks(limits.least).max(FRAME_TICKS);
+        Ok(Self {
+            rate,
+            ticks_per_sample: i64::from(OPUS_CLOCK / rate.hz()),
+            least,
+            most: ticks(limits.most).max(least),
+            decoder: OpusDecoder::new(rate)?,
+            start,
+            frames: 0,
+            stream: None,
+            delay: Delay::new(),
+            waiting: VecDeque::new(),
+            place: None,
+            ready: Vec::with_capacity(rate.frame_len() * 7),
+            mix: [0; 4],
+            last_kind: FrameKind::Silence,
+            owed: 0,
+            concealed: 0,
+            pause: true,
+            cutting: false,
+            resynced: false,
+            counts: JitterCounts::default(),
+            inserted: 0,
+            left_out: 0,
+            cut: 0,
+            depths: (0.0, 0),
+        })
+    }
+
+    /// When the next frame is due. It lies in the past when frames have not been taken.
+    #[must_use]
+    pub fn next_wake(&self) -> Instant {
+        self.start + FRAME * self.frames
+    }
+
+    /// What became of everything so far.
+    #[must_use]
+    pub fn counts(&self) -> JitterCounts {
+        JitterCounts {
+            inserted_ms: millis(self.inserted),
+            left_out_ms: millis(self.left_out),
+            cut_ms: millis(self.cut),
+            mean_depth_ms: if self.depths.1 == 0 { 0.0 } else { self.depths.0 / self.depths.1 as f64 },
+            jitter_ms: self.delay.jitter() / MILLISECOND as f64,
+            ..self.counts
+        }
+    }
+
+    /// Packets that wait to be played.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes a packet that came at `arrival`.
+    pub fn push(&mut self, arrival: Instant, packet: RtpAudio) {
+        self.counts.received += 1;
+        let ticks = match packet_ticks(&packet.payload) {
+            Ok(ticks) => i64::from(ticks),
+            Err(_) if packet.payload.is_empty() => 0,
+            Err(_) => {
+                self.counts.malformed += 1;
+                return;
+            }
+        };
+        let transit = Delay::transit(self.moment(arrival), packet.time);
+        if matches!(self.admit(arrival, &packet, transit, ticks > 0), Admitted::No) {
+            return;
+        }
+        if ticks > 0 {
+            self.delay.note(transit);
+        }
+        self.sort_in(packet, ticks);
+    }
+
+    /// The next frame, when one is due at `now`. Ask until there is none.
+    pub fn pop(&mut self, now: Instant) -> Option<PlayedFrame> {
+        let due = self.next_wake();
+        if due > now {
+            return None;
+        }
+        let at = i64::from(self.frames).wrapping_mul(FRAME_TICKS);
+        self.frames = self.frames.wrapping_add(1);
+        let len = self.rate.frame_len();
+        self.mix = [0; 4];
+        self.mix[self.last_kind as usize] = self.ready.len();
+        while self.ready.len() < len {
+            self.step(at);
+        }
+        self.mix[self.last_kind as usize] -= (self.ready.len() - len).min(self.mix[self.last_kind as usize]);
+        let kind = self.main_kind();
+        self.count_frame(kind, at);
+        let samples = self.ready[..len].to_vec();
+        self.ready.drain(..len);
+        Some(PlayedFrame { samples, kind, due, resynced: std::mem::take(&mut self.resynced) })
+    }
+
+    fn main_kind(&self) -> FrameKind {
+        // Of equals, the one that says more.
+        let kinds = [FrameKind::Silence, FrameKind::Decoded, FrameKind::Recovered, FrameKind::Concealed];
+        kinds.into_iter().max_by_key(|kind| self.mix[*kind as usize]).unwrap_or(FrameKind::Silence)
+    }
+
+    fn count_frame(&mut self, kind: FrameKind, at: i64) {
+        match kind {
+            FrameKind::Decoded => self.counts.frames_decoded += 1,
+            FrameKind::Recovered => self.counts.frames_recovered += 1,
+            FrameKind::Concealed => self.counts.frames_concealed += 1,
+            FrameKind::Silence => self.counts.frames_silent += 1,
+        }
+        if kind != FrameKind::Silence
+            && let Some(age) = self.age(at)
+        {
+            let depth = millis(age);
+            self.counts.depth_ms = depth;
+            self.counts.max_depth_ms = self.counts.max_depth_ms.max(depth);
+            self.depths = (self.depths.0 + depth, self.depths.1 + 1);
+        }
+    }
+
+    /// A moment on the clock of playing, in ticks since the start.
+    fn moment(&self, instant: Instant) -> i64 {
+        match instant.checked_duration_since(self.start) {
+            Some(after) => ticks(after),
+            None => -ticks(self.start - instant),
+        }
+    }
+
+    // ---- packets in ----
+
+    fn admit(&mut self, arrival: Instant, packet: &RtpAudio, transit: i64, sound: bool) -> Admitted {
+        let Some(stream) = &mut self.stream else {
+            self.stream = Some(Stream::new(packet, 0, None));
+            return Admitted::Yes;
+        };
+        if packet.ssrc != stream.ssrc {
+            if stream
+                .before
+                .is_some_and(|(ssrc, since)| ssrc == packet.ssrc && arrival.saturating_duration_since(since) < STRAGGLERS)
+            {
+                self.counts.discarded += 1;
+                return Admitted::No;
+            }
+            let before = Some((stream.ssrc, arrival));
+            return self.restart(packet, before);
+        }
+        let ahead = packet.sequence.wrapping_sub(stream.highest) as i64;
+        if !(-MOST_BEHIND..=MOST_AHEAD).contains(&ahead) {
+            if stream.suspect == Some(packet.sequence) {
+                return self.restart(packet, None);
+            }
+            stream.suspect = Some(packet.sequence.wrapping_add(1));
+            self.counts.discarded += 1;
+            return Admitted::No;
+        }
+        stream.suspect = None;
+        if stream.seen_before(packet.sequence, ahead) {
+            self.counts.duplicate += 1;
+            return Admitted::No;
+        }
+        if sound && self.delay.deviation(transit).is_some_and(|deviation| deviation.unsigned_abs() > OTHER_BASE) {
+            return self.restart(packet, None);
+        }
+        Admitted::Yes
+    }
+
+    fn restart(&mut self, packet: &RtpAudio, before: Option<(u32, Instant)>) -> Admitted {
+        let epoch = self.stream.as_ref().map_or(0, |stream| stream.epoch + 1);
+        let before = before.or_else(|| self.stream.as_ref().and_then(|stream| stream.before));
+        self.stream = Some(Stream::new(packet, epoch, before));
+        self.delay.restart();
+        self.counts.resyncs += 1;
+        Admitted::Yes
+    }
+
+    fn sort_in(&mut self, packet: RtpAudio, ticks: i64) {
+        let epoch = self.stream.as_ref().map_or(0, |stream| stream.epoch);
+        let RtpAudio { sequence, time, payload, .. } = packet;
+        if let Some(place) = self.place.as_mut().filter(|place| place.epoch == epoch) {
+            if place.last.is_some_and(|last| sequence <= last) {
+                self.counts.late += 1;
+                if sequence > place.first {
+                    self.counts.lost = self.counts.lost.saturating_sub(1);
+                }
+                return;
+            }
+            if ticks > 0 && time.plus(ticks).since(place.cursor) <= 0 {
+                self.counts.late += 1;
+                place.accounted += 1;
+                return;
+            }
+        }
+        if self.waiting.len() == MOST_WAITING {
+            self.waiting.pop_front();
+            self.counts.discarded += 1;
+            if let Some(place) = &mut self.place {
+                place.accounted += 1;
+            }
+        }
+        let behind = self.waiting.iter().rev().take_while(|other| (other.epoch, other.sequence) > (epoch, sequence)).count();
+        self.waiting.insert(self.waiting.len() - behind, Waiting { epoch, sequence, time, ticks, payload });
+    }
+
+    // ---- frames out ----
+
+    /// Makes some more samples ready, or moves on in the stream.
+    fn step(&mut self, at: i64) {
+        let Some(front) = self.waiting.front() else { return self.run_dry() };
+        let (epoch, sequence, time, sound) = (front.epoch, front.sequence, front.time, front.ticks > 0);
+        if self.place.as_ref().is_none_or(|place| place.epoch != epoch) {
+            self.begin(at, epoch, sequence, time);
+        }
+        let Some(place) = &mut self.place else { return self.run_dry() };
+        if !sound {
+            self.waiting.pop_front();
+            self.counts.empty += 1;
+            self.pass(sequence);
+            return;
+        }
+        let gap = time.since(place.cursor);
+        if gap > 0 { self.bridge(at, gap, sequence) } else { self.play(at, gap.saturating_neg()) }
+    }
+
+    /// The stream `epoch` begins: so much before its first sample as makes that play at the age that it should have.
+    fn begin(&mut self, at: i64, epoch: u64, first: u64, time: RtpTime) {
+        self.resynced = self.place.is_some();
+        if self.resynced {
+            self.decoder.reset();
+        }
+        let mut place = Place { epoch, first, last: None, cursor: time, packet: FRAME_TICKS, accounted: 0 };
+        (self.owed, self.concealed, self.pause, self.cutting) = (0, 0, true, false);
+        if self.is_current(epoch) {
+            let age = self.delay.age(at.wrapping_add(self.ready_ticks()), time);
+            let early = self.wanted_age().saturating_sub(age).clamp(0, self.most);
+            place.cursor = time.plus(-early);
+        }
+        self.place = Some(place);
+    }
+
+    /// Nothing has come: the place in the stream stands still.
+    fn run_dry(&mut self) {
+        let made =
+            if self.pause || self.concealed >= LONGEST_CONCEALED { self.silence(FRAME_TICKS) } else { self.conceal(FRAME_TICKS) };
+        if self.place.is_some() {
+            self.owed = self.owed.saturating_add(made);
+        }
+    }
+
+    /// Fills some of the `gap` before the first packet that waits.
+    fn bridge(&mut self, at: i64, gap: i64, sequence: u64) {
+        let too_old = self.too_old(at);
+        let filled = self.owed.min(gap).min(too_old);
+        if filled > 0 {
+            self.owed -= filled;
+            return self.skip(filled);
+        }
+        self.settle();
+        let Some(place) = &self.place else { return };
+        let missing = place.last.map_or(0, |last| sequence.wrapping_sub(last).wrapping_sub(1)).saturating_sub(place.accounted);
+        let lost = (missing.min(1_000_000) as i64).saturating_mul(place.packet).min(gap);
+        if lost == 0 || (self.pause && gap > lost) {
+            self.bridge_pause(gap - lost, too_old);
+        } else {
+            self.bridge_loss(gap, too_old);
+        }
+    }
+
+    fn bridge_pause(&mut self, gap: i64, too_old: i64) {
+        self.pause = true;
+        if too_old >= TOO_OLD {
+            let skipped = too_old.min(gap);
+            self.left_out += skipped;
+            self.skip(skipped);
+        } else if too_old <= -TOO_YOUNG {
+            self.inserted += self.silence((-too_old).min(FRAME_TICKS));
+        } else {
+            let made = self.silence(gap.min(FRAME_TICKS));
+            self.skip(made.max(gap.min(self.ticks_per_sample)));
+        }
+    }
+
+    fn bridge_loss(&mut self, gap: i64, too_old: i64) {
+        let frame = gap.min(FRAME_TICKS);
+        if gap <= FRAME_TICKS && self.waiting.front().is_some_and(|next| carries_fec(&next.payload)) {
+            let made = self.recover(gap);
+            self.skip(made.max(gap.min(self.ticks_per_sample)));
+        } else if too_old >= TOO_OLD {
+            self.left_out += frame;
+            self.skip(frame);
+        } else if too_old <= -TOO_OLD && self.concealed < LONGEST_CONCEALED {
+            self.inserted += self.conceal(FRAME_TICKS);
+        } else {
+            let made = if self.concealed < LONGEST_CONCEALED { self.conceal(frame) } else { self.silence(frame) };
+            self.skip(made.max(gap.min(self.ticks_per_sample)));
+        }
+    }
+
+    /// Decodes the first packet that waits, but for the ticks of it that have been played.
+    fn play(&mut self, at: i64, played: i64) {
+        let Some(packet) = self.waiting.pop_front() else { return };
+        self.settle();
+        self.pass(packet.sequence);
+        if played >= packet.ticks {
+            self.counts.late += 1;
+            return;
+        }
+        let from = self.ready.len();
+        if self.decoder.decode(&packet.payload, &mut self.ready).is_err() {
+            self.counts.malformed += 1;
+            self.conceal(packet.ticks);
+            self.advance(&packet, played, from);
+            return;
+        }
+        self.counts.played += 1;
+        let silent = self.ready[from..].iter().all(|sample| sample.unsigned_abs() <= SILENCE);
+        self.concealed = 0;
+        self.pause = silent || is_dtx(&packet.payload);
+        let len = self.ready.len() - from;
+        self.mixed(if is_dtx(&packet.payload) { FrameKind::Silence } else { FrameKind::Decoded }, len);
+        self.advance(&packet, played, from);
+        self.mend(at, from, silent);
+    }
+
+    /// The packet is played, but for its first ticks. What was made of it begins at `from`.
+    fn advance(&mut self, packet: &Waiting, played: i64, from: usize) {
+        let drop = ((played / self.ticks_per_sample) as usize).min(self.ready.len() - from);
+        self.take_back(from, drop);
+        if let Some(place) = &mut self.place {
+            place.cursor = packet.time.plus(packet.ticks);
+            place.packet = packet.ticks;
+        }
+    }
+
+    /// Brings the age nearer to what it should be, with what was just decoded.
+    fn mend(&mut self, at: i64, from: usize, silent: bool) {
+        let too_old = self.too_old(at);
+        let len = self.ready.len() - from;
+        self.cutting = too_old > 0 && (self.cutting || too_old > self.most.saturating_mul(2) - self.wanted_age());
+        if self.cutting || (silent && too_old >= TOO_OLD && !self.waiting.is_empty()) {
+            let drop = ((too_old / self.ticks_per_sample) as usize).min(len);
+            self.take_back(from, drop);
+            let dropped = drop as i64 * self.ticks_per_sample;
+            self.left_out += dropped;
+            if !silent {
+                self.cut += dropped;
+            }
+        } else if silent && too_old <= -TOO_YOUNG {
+            self.inserted += self.silence((-too_old).min(FRAME_TICKS));
+        }
+    }
+
+    /// Takes `count` samples away that were just made ready from `from` on.
+    fn take_back(&mut self, from: usize, count: usize) {
+        self.ready.drain(from..from + count);
+        let mixed = &mut self.mix[self.last_kind as usize];
+        *mixed = mixed.saturating_sub(count);
+    }
+
+    /// What stood in for packets that came after all was put in.
+    fn settle(&mut self) {
+        self.inserted += std::mem::take(&mut self.owed);
+    }
+
+    /// The packets between the last and this one are lost.
+    fn pass(&mut self, sequence: u64) {
+        let Some(place) = &mut self.place else { return };
+        let missing = place.last.map_or(0, |last| sequence.wrapping_sub(last).wrapping_sub(1));
+        self.counts.lost += missing.saturating_sub(std::mem::take(&mut place.accounted));
+        place.last = Some(sequence);
+    }
+
+    fn skip(&mut self, ticks: i64) {
+        if let Some(place) = &mut self.place {
+            place.cursor = place.cursor.plus(ticks);
+        }
+    }
+
+    fn silence(&mut self, ticks: i64) -> i64 {
+        let samples = (ticks / self.ticks_per_sample) as usize;
+        self.ready.resize(self.ready.len() + samples, 0);
+        self.mixed(FrameKind::Silence, samples);
+        samples as i64 * self.ticks_per_sample
+    }
+
+    fn conceal(&mut self, ticks: i64) -> i64 {
+        self.make_up(ticks, FrameKind::Concealed, |decoder, samples, out| decoder.conceal(samples, out))
+    }
+
+    fn recover(&mut self, ticks: i64) -> i64 {
+        let next = self.waiting.pop_front();
+        let made = self.make_up(ticks, FrameKind::Recovered, |decoder, samples, out| match &next {
+            Some(next) => decoder.recover(&next.payload, samples, out),
+            None => decoder.conceal(samples, out),
+        });
+        if let Some(next) = next {
+            self.waiting.push_front(next);
+        }
+        self.concealed = 0;
+        made
+    }
+
+    /// Makes `ticks` of something; silence where that cannot be made.
+    fn make_up(
+        &mut self,
+        ticks: i64,
+        kind: FrameKind,
+        make: impl FnOnce(&mut OpusDecoder, usize, &mut Vec<i16>) -> Result<usize, OpusError>,
+    ) -> i64 {
+        let samples = (ticks / self.ticks_per_sample) as usize;
+        let from = self.ready.len();
+        if samples == 0 || make(&mut self.decoder, samples, &mut self.ready).is_err() {
+            self.ready.truncate(from);
+            return self.silence(ticks);
+        }
+        self.ready.truncate(from + samples);
+        let made = self.ready.len() - from;
+        self.mixed(kind, made);
+        let made = made as i64 * self.ticks_per_sample;
+        self.concealed += made;
+        made
+    }
+
+    fn mixed(&mut self, kind: FrameKind, samples: usize) {
+        self.mix[kind as usize] += samples;
+        self.last_kind = kind;
+    }
+
+    // ---- ages ----
+
+    /// The age that what plays should have.
+    fn wanted_age(&self) -> i64 {
+        self.least.saturating_add(self.delay.spread()).min(self.most)
+    }
+
+    /// How much older than it should be the next sample to be made ready will be when it plays.
+    fn too_old(&self, at: i64) -> i64 {
+        match &self.place {
+            Some(place) if self.is_current(place.epoch) => {
+                let age = self.delay.age(at.wrapping_add(self.ready_ticks()), place.cursor);
+                age.saturating_sub(self.wanted_age())
+            }
+            _ => 0,
+        }
+    }
+
+    /// The age of what plays at `at`.
+    fn age(&self, at: i64) -> Option<i64> {
+        let place = self.place.as_ref().filter(|place| self.is_current(place.epoch))?;
+        Some(self.delay.age(at.wrapping_add(self.ready_ticks()), place.cursor))
+    }
+
+    fn is_current(&self, epoch: u64) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.epoch == epoch)
+    }
+
+    fn ready_ticks(&self) -> i64 {
+        self.ready.len() as i64 * self.ticks_per_sample
+    }
+}
+
+impl Stream {
+    fn new(packet: &RtpAudio, epoch: u64, before: Option<(u32, Instant)>) -> Self {
+        Self { ssrc: packet.ssrc, epoch, before, highest: packet.sequence, seen: 1, suspect: None }
+    }
+
+    /// Notes a number that is `ahead` of the highest, and says whether it came before.
+    fn seen_before(&mut self, sequence: u64, ahead: i64) -> bool {
+        if ahead > 0 {
+            self.seen = self.seen.checked_shl(ahead.min(128) as u32).unwrap_or(0) | 1;
+            self.highest = sequence;
+            return false;
+        }
+        // MOST_BEHIND keeps it within the 128.
+        let bit = 1_u128 << ahead.unsigned_abs().min(127);
+        let before = self.seen & bit != 0;
+        self.seen |= bit;
+        before
+    }
+}
+
+fn ticks(time: Duration) -> i64 {
+    (time.as_nanos() * u128::from(OPUS_CLOCK) / 1_000_000_000) as i64
+}
+
+fn millis(ticks: i64) -> f64 {
+    ticks as f64 / MILLISECOND as f64
+}
