@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod chat;
+pub mod livekit;
 pub mod sandbox;
 
 use std::io::{BufRead, BufReader, Read};
