@@ -4,6 +4,7 @@ mod arrival;
 mod capability;
 pub mod chat;
 pub mod chirp;
+pub mod livekit;
 pub mod process;
 pub mod tls;
 mod way_out;
