@@ -6,8 +6,10 @@
 //! personalities = "personalities.toml"  # how callers behave: see `caller::personality`
 //!
 //! [agent]                               # whom the doors connect to: the agent under test
-//! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND, chat://…, chats://…, chat-process:COMMAND, openai:URL
+//! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND, livekit-console:COMMAND, chat://…, chats://…,
+//!                                       # chat-process:COMMAND, openai:URL
 //! rate = 16000                          # of a process, Hz
+//! dial_s = 20                           # how long a livekit-console agent may take to dial
 //! credentials_file = "agent.secret"     # user:password
 //! chat_secret_file = "chat.secret"      # sent to chat:// as X-VOCERA-SECRET
 //!
@@ -109,6 +111,8 @@ pub struct AgentConfig {
     pub rate: Option<Rate>,
     /// A file with `user:password`.
     pub credentials_file: Option<PathBuf>,
+    /// Seconds that a LiveKit agent which is started may take to dial.
+    pub dial_s: Option<f64>,
     /// A file with the secret of a chat agent.
     pub chat_secret_file: Option<PathBuf>,
 }
@@ -179,7 +183,7 @@ const KEYS: [(&str, &[&str]); 7] = [
             "max_infrastructure_issues",
         ],
     ),
-    ("agent", &["to", "rate", "credentials_file", "chat_secret_file"]),
+    ("agent", &["to", "rate", "dial_s", "credentials_file", "chat_secret_file"]),
     ("doors", &["chirp", "chat"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),
     ("doors.chat", &["listen", "certificate", "key", "secret_file", "agent_speaks_first", "max_calls", "max_message", "idle_s"]),

@@ -20,9 +20,10 @@ use crate::transport::{ConnectOptions, WayOut};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   trunkline call --to chirp://127.0.0.1:9000/ --suite suite.json
-  trunkline call --to 'process:python3 agent.py' --rate 24000 --suite suite.json --scenario book --format json")]
+  trunkline call --to 'process:python3 agent.py' --rate 24000 --suite suite.json --scenario book --format json
+  trunkline call --to 'livekit-console:python -m livekit.agents console agent.py' --suite suite.json")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, chirps://… or process:COMMAND [default: `to` of the configuration]
+    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit-console:COMMAND, … [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
     /// Rate of a process, in Hz

@@ -85,8 +85,8 @@ pub(super) fn out_folder(flag: Option<&PathBuf>, config: &Config) -> Result<Path
 pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) -> Result<(WayOut, ConnectOptions), Failure> {
     let to = to.or(config.agent.to.as_ref()).cloned().ok_or_else(|| {
         Failure::usage("no agent to connect to").hint(
-            "give --to chirp://HOST:PORT/, process:COMMAND, chat://HOST:PORT/, chat-process:COMMAND or openai:URL?model=NAME, \
-                   or set `to` under [agent] in trunkline.toml",
+            "give --to chirp://HOST:PORT/, process:COMMAND, livekit-console:COMMAND, chat://HOST:PORT/, chat-process:COMMAND or \
+                   openai:URL?model=NAME, or set `to` under [agent] in trunkline.toml",
         )
     })?;
     let file = config.agent.credentials_file.as_deref();
@@ -94,7 +94,12 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
     let rate = rate.or(config.agent.rate).unwrap_or(Rate::HZ_16000);
     let chat_secret = secret("TRUNKLINE_CHAT_SECRET", config.agent.chat_secret_file.as_deref()).map_err(Failure::usage)?;
     let openai_key = std::env::var("OPENAI_API_KEY").ok().and_then(|key| Secret::new(&key));
-    Ok((to, ConnectOptions { rate, credentials, chat_secret, openai_key, ..ConnectOptions::default() }))
+    let defaults = ConnectOptions::default();
+    let dial_time = match config.agent.dial_s {
+        Some(dial_s) => seconds("dial_s under [agent]", dial_s)?,
+        None => defaults.dial_time,
+    };
+    Ok((to, ConnectOptions { rate, credentials, chat_secret, openai_key, dial_time, ..defaults }))
 }
 
 /// How a result or a run is waited for.

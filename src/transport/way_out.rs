@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use url::Url;
 
@@ -10,6 +11,7 @@ use super::Capability;
 use super::Secret;
 use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
+use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
 use crate::audio::Rate;
@@ -22,6 +24,8 @@ pub enum WayOut {
     Chirp(Url),
     /// `process:COMMAND ARGS`: a command, split into words like a shell does, but never run by one.
     Process(Vec<String>),
+    /// `livekit-console:COMMAND ARGS`: a command that starts a LiveKit agent, which dials us; no LiveKit server.
+    LiveKitConsole(ConsoleCommand),
     /// `chat://HOST:PORT/PATH`, or `chats://…` over TLS: Cekura's chat WebSocket, we being the client as Cekura is.
     Chat(Url),
     /// `chat-process:COMMAND ARGS`: a command that chats, one JSON frame a line.
@@ -31,8 +35,8 @@ pub enum WayOut {
 }
 
 /// Every way, as messages name them.
-const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or \
-                    openai:URL?model=NAME";
+const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit-console:COMMAND, chat://HOST:PORT/PATH, \
+                    chats://…, chat-process:COMMAND or openai:URL?model=NAME";
 
 /// A string that is no way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,13 +59,22 @@ pub struct ConnectOptions {
     pub openai_key: Option<Secret>,
     /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
     pub agent_speaks_first: bool,
+    /// How long a LiveKit agent that is started may take to dial us and to begin its session.
+    pub dial_time: Duration,
 }
 
 impl Default for ConnectOptions {
-    /// 16 kHz, no credentials; the caller speaks first.
+    /// 16 kHz, no credentials; the caller speaks first; 20 s to dial.
     fn default() -> Self {
         let (credentials, chat_secret, openai_key) = (None, None, None);
-        Self { rate: Rate::HZ_16000, credentials, chat_secret, openai_key, agent_speaks_first: false }
+        Self {
+            rate: Rate::HZ_16000,
+            credentials,
+            chat_secret,
+            openai_key,
+            agent_speaks_first: false,
+            dial_time: console::DIAL_TIME,
+        }
     }
 }
 
@@ -74,6 +87,9 @@ pub enum ConnectError {
     /// As a process.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// As a LiveKit agent that dials us.
+    #[error(transparent)]
+    LiveKitConsole(#[from] ConsoleError),
     /// Over HTTP.
     #[error(transparent)]
     OpenAi(#[from] OpenAiError),
@@ -92,6 +108,7 @@ impl WayOut {
         match self {
             Self::Chirp(_) => chirp::CAPABILITY,
             Self::Process(_) => process::CAPABILITY,
+            Self::LiveKitConsole(_) => console::CAPABILITY,
             Self::Chat(_) => chat::WEB_SOCKET,
             Self::ChatProcess(_) => chat::CHILD,
             Self::OpenAi(_) => chat::OPENAI,
@@ -110,6 +127,7 @@ impl WayOut {
                 Ok(Box::new(chirp::dial(url, &DialOptions { credentials, headers, ..DialOptions::default() }).await?))
             }
             Self::Process(words) => Ok(Box::new(ProcessLeg::spawn(words, options.rate, ids)?)),
+            Self::LiveKitConsole(command) => Ok(Box::new(console::dial(command, options.dial_time, ids).await?)),
             Self::Chat(url) => Ok(Box::new(chat::dial(url, options.chat_secret.as_ref(), &id_headers(ids)).await?)),
             Self::ChatProcess(words) => Ok(Box::new(ChatProcess::spawn(words, ids)?)),
             Self::OpenAi(server) => {
@@ -150,6 +168,10 @@ impl FromStr for WayOut {
         if let Some(command) = text.strip_prefix("process:") {
             return words(command).map(Self::Process);
         }
+        if let Some(command) = text.strip_prefix("livekit-console:") {
+            let command = ConsoleCommand::new(words(command)?);
+            return command.map(Self::LiveKitConsole).ok_or_else(|| bad("the command is missing"));
+        }
         if let Some(command) = text.strip_prefix("chat-process:") {
             return words(command).map(Self::ChatProcess);
         }
@@ -179,6 +201,7 @@ impl fmt::Display for WayOut {
         match self {
             Self::Chirp(url) => f.write_str(&spelled(url, "chirp")),
             Self::Process(words) => f.write_str(&process::spelled("process", words)),
+            Self::LiveKitConsole(command) => command.fmt(f),
             Self::Chat(url) => f.write_str(&spelled(url, "chat")),
             Self::ChatProcess(words) => f.write_str(&process::spelled("chat-process", words)),
             Self::OpenAi(server) => server.fmt(f),

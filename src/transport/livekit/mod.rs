@@ -1,6 +1,10 @@
-//! LiveKit: rooms, without libwebrtc. Signalling and the server's API are LiveKit's own crates; media is
-//! [`webrtc`](super::webrtc).
+//! LiveKit.
+//!
+//! [`Room`] is a room without libwebrtc: signalling is LiveKit's own crate, media is [`webrtc`](super::webrtc). [`Server`] is the
+//! server's API. [`session`] is the wire on which an agent built with LiveKit Agents tells of itself: what it heard and said, the
+//! tools that it called, its states and its latencies. [`console`] calls such an agent over TCP, with no LiveKit server between.
 
+pub mod console;
 mod data;
 mod error;
 mod net;
@@ -8,6 +12,7 @@ mod room;
 mod roster;
 mod sdp;
 mod server;
+pub mod session;
 mod signal;
 
 pub use data::{Data, DataError};

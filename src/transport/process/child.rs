@@ -49,6 +49,8 @@ pub(in crate::transport) struct Child {
     /// It has closed its stdout, and may be about to exit.
     mute: bool,
     stderr: Option<ChildStderr>,
+    /// Its stdout is log, too: the line that has begun there.
+    stdout_line: Option<Vec<u8>>,
     line: Vec<u8>,
     lines: VecDeque<String>,
     pace: LogPace,
@@ -56,6 +58,8 @@ pub(in crate::transport) struct Child {
     log_next: bool,
     ending: Ending,
     finished: bool,
+    /// From being asked to end to SIGTERM, and from there to SIGKILL.
+    patience: (Duration, Duration),
     timer: Pin<Box<Sleep>>,
 }
 
@@ -146,14 +150,30 @@ impl Child {
             stdout,
             mute: false,
             stderr,
+            stdout_line: None,
             line: Vec::new(),
             lines: VecDeque::new(),
             pace: LogPace { second: Instant::now(), lines: 0, left_out: 0 },
             log_next: true,
             ending: Ending::No,
             finished: false,
+            patience: (PATIENCE, LAST_PATIENCE),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         })
+    }
+
+    /// What it writes to its stdout is log as well: it speaks elsewhere.
+    #[must_use]
+    pub(in crate::transport) fn logging_stdout(mut self) -> Self {
+        self.stdout_line = Some(Vec::new());
+        self
+    }
+
+    /// How long it may take to end: from being asked to SIGTERM, and from there to SIGKILL.
+    #[must_use]
+    pub(in crate::transport) fn with_patience(mut self, to_term: Duration, to_kill: Duration) -> Self {
+        self.patience = (to_term, to_kill);
+        self
     }
 
     /// It may still read, and nobody has asked it to end.
@@ -182,7 +202,7 @@ impl Child {
     pub(in crate::transport) fn ask(&mut self, reason: EndReason) {
         if self.ending == Ending::No {
             self.ending = Ending::Asked(reason);
-            self.timer.as_mut().reset(Instant::now() + PATIENCE);
+            self.timer.as_mut().reset(Instant::now() + self.patience.0);
         }
     }
 
@@ -217,8 +237,13 @@ impl Child {
             // Whoever still holds its pipes: what is in them is read, and no more comes.
             self.signal(Signal::SIGKILL);
         }
+        self.poll_stdout_log(cx);
         for log in [self.log_next, !self.log_next] {
-            let output = if log { self.poll_log(cx).map(Output::Log) } else { self.poll_stdout(cx).map(Output::Bytes) };
+            let output = match log {
+                true => self.poll_log(cx).map(Output::Log),
+                false if self.stdout_line.is_some() => None,
+                false => self.poll_stdout(cx).map(Output::Bytes),
+            };
             if let Some(output) = output {
                 self.log_next = !log;
                 return Poll::Ready(output);
@@ -241,15 +266,29 @@ impl Child {
             Poll::Pending => None,
             Poll::Ready(read) if read.is_err() || buffer.filled().is_empty() => {
                 self.stdout = None;
-                self.closed_stdout();
+                match self.stdout_line.take() {
+                    None => self.closed_voice(),
+                    Some(line) if line.is_empty() => {}
+                    Some(line) => self.end_line(&line),
+                }
                 None
             }
             Poll::Ready(_) => Some(buffer.filled().to_vec()),
         }
     }
 
+    /// Reads a stdout that is log. No more is read while lines wait.
+    fn poll_stdout_log(&mut self, cx: &mut Context<'_>) {
+        while self.stdout_line.is_some() && self.lines.is_empty() {
+            let Some(bytes) = self.poll_stdout(cx) else { return };
+            let mut line = self.stdout_line.take().unwrap_or_default();
+            self.gather(&bytes, &mut line);
+            self.stdout_line = Some(line);
+        }
+    }
+
     /// A child without a voice has hung up, even if it stays.
-    fn closed_stdout(&mut self) {
+    pub(in crate::transport) fn closed_voice(&mut self) {
         if self.ending == Ending::No && self.exited.is_none() {
             self.mute = true;
             self.timer.as_mut().reset(Instant::now() + AFTER_EXIT);
@@ -264,19 +303,15 @@ impl Child {
             match Pin::new(stderr).poll_read(cx, &mut buffer) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    for byte in buffer.filled() {
-                        if *byte == b'\n' || self.line.len() == LONGEST_LINE {
-                            self.end_line();
-                        }
-                        if *byte != b'\n' {
-                            self.line.push(*byte);
-                        }
-                    }
+                    let mut line = std::mem::take(&mut self.line);
+                    self.gather(buffer.filled(), &mut line);
+                    self.line = line;
                 }
                 Poll::Ready(_) => {
                     self.stderr = None;
-                    if !self.line.is_empty() {
-                        self.end_line();
+                    let line = std::mem::take(&mut self.line);
+                    if !line.is_empty() {
+                        self.end_line(&line);
                     }
                     self.lines.extend(self.pace.left_out());
                 }
@@ -285,11 +320,23 @@ impl Child {
         self.lines.pop_front()
     }
 
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
+    /// Cuts bytes into lines; `line` is the one that has begun.
+    fn gather(&mut self, bytes: &[u8], line: &mut Vec<u8>) {
+        for byte in bytes {
+            if *byte == b'\n' || line.len() == LONGEST_LINE {
+                self.end_line(line);
+                line.clear();
+            }
+            if *byte != b'\n' {
+                line.push(*byte);
+            }
+        }
+    }
+
+    fn end_line(&mut self, line: &[u8]) {
         let Some(left_out) = self.pace.admits(Instant::now()) else { return };
         self.lines.extend(left_out);
-        self.lines.push_back(String::from_utf8_lossy(&line).into_owned());
+        self.lines.push_back(String::from_utf8_lossy(line).into_owned());
     }
 
     fn poll_exit(&mut self, cx: &mut Context<'_>) {
@@ -324,7 +371,7 @@ impl Child {
         };
         self.signal(next.0);
         self.ending = next.1;
-        self.timer.as_mut().reset(Instant::now() + LAST_PATIENCE);
+        self.timer.as_mut().reset(Instant::now() + self.patience.1);
         // Registers the new moment; it lies ahead.
         let _ = self.timer.as_mut().poll(cx);
     }
