@@ -16,6 +16,7 @@ Ends when stdin is closed. The server's address and keys come from LIVEKIT_URL, 
     rpc         to, method, payload, [timeout]       answered with the reply
     serve_rpc   method, reply
     attributes, metadata, name   value
+    hear        identity, seconds: answered when so much more has been recorded of this participant
     saved       ends the recordings: answered with {file, identity, track, samples, first_at} for each
     leave
     token       as for join: answered with the token
@@ -315,6 +316,15 @@ class Peer:
         await self.room.local_participant.set_name(command["value"])
         return {}
 
+    async def hear(self, command):
+        def heard():
+            return sum(recording.samples for recording in self.recordings if recording.identity == command["identity"])
+
+        wanted = heard() + command["seconds"] * RATE
+        while heard() < wanted:
+            await asyncio.sleep(0.02)
+        return {"samples": heard()}
+
     async def saved(self, _):
         saved = [await recording.save() for recording in self.recordings]
         self.recordings = []
@@ -368,7 +378,7 @@ class Peer:
 
 COMMANDS = {
     "join", "tone", "play", "silence", "publish", "unpublish", "mute", "unmute", "data", "text", "bytes", "dtmf", "rpc", "serve_rpc", "attributes",
-    "metadata", "name", "saved", "leave", "token", "create_room", "rooms", "participants", "delete_room", "remove", "dispatch", "dispatches",
+    "metadata", "name", "hear", "saved", "leave", "token", "create_room", "rooms", "participants", "delete_room", "remove", "dispatch", "dispatches",
 }
 
 
@@ -390,7 +400,7 @@ async def main():
     while line := await reader.readline():
         command = json.loads(line)
         # Others may be given while a file is played or a call awaited.
-        if command["do"] in ("play", "rpc"):
+        if command["do"] in ("play", "rpc", "hear"):
             peer.keep(carry_out(command))
         else:
             await carry_out(command)
