@@ -60,8 +60,8 @@ fn loudest(samples: &[i16]) -> u16 {
 /// A packet and when it leaves, since the start.
 type Sent = (Duration, RtpAudio);
 
-/// The packets of a sender whose clock is fast by `ppm`. Those of a pause are not sent where `settings` say so.
-fn send(samples: &[i16], settings: OpusSettings, ppm: f64) -> Vec<Sent> {
+/// The packets of a sender. Those of a pause are not sent where `settings` say so.
+fn send(samples: &[i16], settings: OpusSettings) -> Vec<Sent> {
     let mut encoder = OpusEncoder::new(RATE, settings).expect("an encoder");
     let mut sequence = 70_000;
     let mut sent = Vec::new();
@@ -70,12 +70,17 @@ fn send(samples: &[i16], settings: OpusSettings, ppm: f64) -> Vec<Sent> {
         if frame.dtx {
             continue;
         }
-        let leaves = FRAME.mul_f64((n as f64 + 1.0) / (1.0 + ppm * 1e-6));
+        let leaves = FRAME * (n as u32 + 1);
         let time = RtpTime::new(5_000_000_000 + n as u64 * 960);
         sent.push((leaves, RtpAudio { ssrc: 7, sequence, time, payload: frame.packet }));
         sequence += 1;
     }
     sent
+}
+
+/// The same from a sender whose clock is fast by `ppm`.
+fn paced(sent: &[Sent], ppm: f64) -> Vec<Sent> {
+    sent.iter().map(|(leaves, packet)| (leaves.div_f64(1.0 + ppm * 1e-6), packet.clone())).collect()
 }
 
 #[derive(Clone, Copy, Default)]
@@ -215,7 +220,7 @@ fn what_is_no_opus_is_refused_and_a_frame_of_another_length_too() {
 
 #[test]
 fn on_a_perfect_network_all_is_played_20_ms_deep() {
-    let sent = send(&tone(RATE, HZ, 10.0), OpusSettings::default(), 0.0);
+    let sent = send(&tone(RATE, HZ, 10.0), OpusSettings::default());
     let (frames, buffer) = play(Network { delay_ms: 40, ..Default::default() }.carry(&sent, 1), secs(9.0));
     let counts = buffer.counts();
     check_sums(&counts, buffer.waiting(), frames.len() as u64);
@@ -228,7 +233,8 @@ fn on_a_perfect_network_all_is_played_20_ms_deep() {
 
 #[test]
 fn ten_percent_loss_and_60_ms_jitter_leave_a_tone_a_tone() {
-    let sent = send(&talk(60.0), OpusSettings { fec_for_loss: Some(20), ..Default::default() }, 0.0);
+    let sent = send(&talk(60.0), OpusSettings { fec_for_loss: Some(20), ..Default::default() });
+    let (_, without) = tonal(&play(Network { delay_ms: 30, ..Default::default() }.carry(&sent, 0), secs(59.0)).0);
     for seed in 1..=5 {
         let network = Network { delay_ms: 30, jitter_ms: 60, loss_percent: 10, double_percent: 5 };
         let mut arrived = network.carry(&sent, seed);
@@ -250,21 +256,28 @@ fn ten_percent_loss_and_60_ms_jitter_leave_a_tone_a_tone() {
         let known = counts.lost + counts.played + counts.late + waiting;
         assert!((2_930..=2_950).contains(&known), "{counts:?}");
         assert!(counts.late * 100 <= unique * 4, "few come too late: {counts:?}");
-        assert!(counts.frames_recovered > counts.frames_concealed, "{counts:?}");
+        // Of the losses within speech, most; the pauses have no copy to recover from.
+        assert!(counts.frames_recovered * 10 > counts.lost * 3, "{counts:?}");
         assert!((60.0..=110.0).contains(&counts.mean_depth_ms), "{counts:?}");
         assert!(counts.max_depth_ms <= 160.0, "{counts:?}");
-        let body = &samples_of(&frames)[RATE.hz() as usize * 2..RATE.hz() as usize * 58];
-        let loud: Vec<_> = body.chunks_exact(960).filter(|frame| loudest(frame) > 3_000).collect();
-        assert!((56 * 29..=56 * 32).contains(&loud.len()), "600 ms of each second: {}, {counts:?}", loud.len());
-        let tonal = loud.iter().filter(|frame| share(frame, RATE, HZ) > 0.8).count();
-        assert!(tonal * 100 >= loud.len() * 94, "seed {seed}: {tonal} of {} frames, {counts:?}", loud.len());
+        let (loud, tonal) = tonal(&frames);
+        assert!((56 * 29..=56 * 32).contains(&loud), "600 ms of each second: {loud}, {counts:?}");
+        assert!(tonal > without - 0.05, "seed {seed}: {tonal} of the loud frames, {without} without losses, {counts:?}");
     }
+}
+
+/// How many frames of 56 s are loud, and the share of them that are the tone and little else.
+fn tonal(frames: &[PlayedFrame]) -> (usize, f64) {
+    let loud: Vec<_> = frames[100..2_900].iter().filter(|frame| loudest(&frame.samples) > 3_000).collect();
+    let tonal = loud.iter().filter(|frame| share(&frame.samples, RATE, HZ) > 0.8).count();
+    (loud.len(), tonal as f64 / loud.len() as f64)
 }
 
 #[test]
 fn a_drifting_clock_neither_runs_dry_nor_fills_the_buffer() {
+    let steady = send(&talk(300.0), OpusSettings::default());
     for ppm in [-200.0, 200.0] {
-        let sent = send(&talk(300.0), OpusSettings::default(), ppm);
+        let sent = paced(&steady, ppm);
         let (frames, buffer) = play(Network { delay_ms: 20, jitter_ms: 10, ..Default::default() }.carry(&sent, 3), secs(299.0));
         let counts = buffer.counts();
         check_sums(&counts, buffer.waiting(), frames.len() as u64);
@@ -282,7 +295,7 @@ fn a_drifting_clock_neither_runs_dry_nor_fills_the_buffer() {
 
 #[test]
 fn after_a_spike_the_delay_returns_to_what_it_was() {
-    let sent = send(&talk(40.0), OpusSettings::default(), 0.0);
+    let sent = send(&talk(40.0), OpusSettings::default());
     let mut arrived = Network { delay_ms: 20, ..Default::default() }.carry(&sent, 1);
     // Whatever was to come within these 300 ms comes at their end.
     for (at, _) in &mut arrived {
@@ -306,7 +319,7 @@ fn on_a_noisy_line_the_delay_returns_too() {
     let mut random = Random(5);
     // Some -45 dBFS.
     samples.iter_mut().for_each(|sample| *sample = sample.saturating_add(random.below(640) as i16 - 320));
-    let sent = send(&samples, OpusSettings::default(), 0.0);
+    let sent = send(&samples, OpusSettings::default());
     let mut arrived = Network { delay_ms: 20, ..Default::default() }.carry(&sent, 1);
     for (at, _) in &mut arrived {
         if (secs(10.1)..secs(10.4)).contains(at) {
@@ -321,7 +334,7 @@ fn on_a_noisy_line_the_delay_returns_too() {
 
 #[test]
 fn at_the_hard_limit_speech_is_left_out() {
-    let sent = send(&tone(RATE, HZ, 30.0), OpusSettings::default(), 0.0);
+    let sent = send(&tone(RATE, HZ, 30.0), OpusSettings::default());
     let mut arrived = Network { delay_ms: 20, ..Default::default() }.carry(&sent, 1);
     for (at, _) in &mut arrived {
         if (secs(10.0)..secs(11.5)).contains(at) {
@@ -339,7 +352,7 @@ fn at_the_hard_limit_speech_is_left_out() {
 #[test]
 fn a_pause_of_dtx_is_silence_and_no_loss() {
     let settings = OpusSettings { dtx: true, ..Default::default() };
-    let sent = send(&talk(30.0), settings, 0.0);
+    let sent = send(&talk(30.0), settings);
     assert!(sent.len() < 1_400, "DTX leaves packets out: {}", sent.len());
     let (frames, buffer) = play(Network { delay_ms: 20, jitter_ms: 20, ..Default::default() }.carry(&sent, 9), secs(29.0));
     let counts = buffer.counts();
@@ -360,7 +373,7 @@ fn a_pause_of_dtx_is_silence_and_no_loss() {
 
 #[test]
 fn a_muted_track_is_silence_and_goes_on_when_it_is_unmuted() {
-    let sent = send(&tone(RATE, HZ, 20.0), OpusSettings::default(), 0.0);
+    let sent = send(&tone(RATE, HZ, 20.0), OpusSettings::default());
     // No packet is sent for five seconds: the numbers go on, the time stamps run, or stand still.
     for runs in [true, false] {
         let mut muted: Vec<Sent> = sent.clone();
@@ -382,7 +395,7 @@ fn a_muted_track_is_silence_and_goes_on_when_it_is_unmuted() {
 
 #[test]
 fn a_stream_that_begins_anew_is_told_once_and_played_on() {
-    let first = send(&tone(RATE, HZ, 5.0), OpusSettings::default(), 0.0);
+    let first = send(&tone(RATE, HZ, 5.0), OpusSettings::default());
     let change: [fn(&mut RtpAudio); 3] =
         [|packet| packet.ssrc = 8, |packet| packet.sequence += 100_000, |packet| packet.time = packet.time.plus(1_234_567_890)];
     for (kind, change) in change.into_iter().enumerate() {
@@ -420,7 +433,7 @@ fn numbers_that_wrap_are_extended() {
 #[test]
 fn a_stream_plays_on_over_the_wrap_of_its_numbers() {
     let (mut sequence, mut time) = (Extender::sequence(), Extender::time());
-    let mut sent = send(&tone(RATE, HZ, 10.0), OpusSettings::default(), 0.0);
+    let mut sent = send(&tone(RATE, HZ, 10.0), OpusSettings::default());
     for (n, (_, packet)) in sent.iter_mut().enumerate() {
         packet.sequence = sequence.extend(65_400 + n as u32);
         packet.time = RtpTime::new(time.extend((u32::MAX - 200_000).wrapping_add(n as u32 * 960)));
@@ -466,8 +479,9 @@ struct Talker {
 }
 
 impl Talker {
-    fn packets(&self, samples: &[i16], settings: OpusSettings) -> Vec<Sent> {
-        let mut sent = send(samples, settings, self.ppm);
+    /// What it sends of what [`send`] gives.
+    fn packets(&self, sent: &[Sent]) -> Vec<Sent> {
+        let mut sent = paced(sent, self.ppm);
         for (_, packet) in &mut sent {
             packet.ssrc = self.ssrc;
             packet.time = RtpTime::new(packet.time.ticks() - 5_000_000_000 + self.media);
@@ -511,14 +525,14 @@ fn noise(seconds: u32) -> Vec<i16> {
 
 #[test]
 fn two_tracks_of_a_room_are_aligned_to_the_sample_as_their_reports_say() {
-    let samples = noise(24);
+    let sent = send(&noise(24), OpusSettings { bitrate: 64_000, ..Default::default() });
     let start = Instant::now();
     let mut clock = RoomClock::default();
     let tracks: Vec<_> =
         [(Talker { ssrc: 1, media: 77_777, ppm: 0.0 }, 10), (Talker { ssrc: 2, media: (1 << 32) - 200_000, ppm: 0.0 }, 55)]
             .into_iter()
             .map(|(talker, delay_ms)| {
-                let sent = talker.packets(&samples, OpusSettings { bitrate: 64_000, ..Default::default() });
+                let sent = talker.packets(&sent);
                 let network = Network { delay_ms, jitter_ms: 30, loss_percent: 1, ..Default::default() };
                 let mut timeline = Timeline::new(RATE, start).expect("a timeline");
                 let (track, runs) = record(&mut timeline, &mut clock, start, network.carry(&sent, delay_ms), talker.reports(24));
@@ -540,7 +554,7 @@ fn two_tracks_of_a_room_are_aligned_to_the_sample_as_their_reports_say() {
 
 #[test]
 fn a_drifting_track_is_kept_in_its_place_and_no_speech_of_it_is_cut() {
-    let samples = noise(200);
+    let sent = send(&noise(200), OpusSettings::default());
     for ppm in [-200.0, 200.0] {
         let start = Instant::now();
         let mut clock = RoomClock::default();
@@ -549,7 +563,7 @@ fn a_drifting_track_is_kept_in_its_place_and_no_speech_of_it_is_cut() {
         let network = Network { delay_ms: 20, jitter_ms: 10, ..Default::default() };
         let mut tracks = Vec::new();
         for talker in [steady, drifting] {
-            let sent = talker.packets(&samples, OpusSettings::default());
+            let sent = talker.packets(&sent);
             let mut timeline = Timeline::new(RATE, start).expect("a timeline");
             let (track, _) = record(&mut timeline, &mut clock, start, network.carry(&sent, 5), talker.reports(200));
             tracks.push((track, timeline.counts()));
@@ -570,7 +584,7 @@ fn a_drifting_track_is_kept_in_its_place_and_no_speech_of_it_is_cut() {
 fn a_gap_stays_a_gap_whether_the_sender_paused_or_the_line_was_dead() {
     let talker = Talker { ssrc: 1, media: 0, ppm: 0.0 };
     let start = Instant::now();
-    let mut sent = talker.packets(&tone(RATE, HZ, 10.0), OpusSettings::default());
+    let mut sent = talker.packets(&send(&tone(RATE, HZ, 10.0), OpusSettings::default()));
     sent.retain(|(leaves, _)| !(secs(4.0)..secs(6.0)).contains(leaves));
     for lost in [true, false] {
         if !lost {
@@ -590,7 +604,7 @@ fn a_gap_stays_a_gap_whether_the_sender_paused_or_the_line_was_dead() {
 fn reordered_and_doubled_packets_are_each_placed_once() {
     let talker = Talker { ssrc: 1, media: 0, ppm: 0.0 };
     let start = Instant::now();
-    let sent = talker.packets(&tone(RATE, HZ, 20.0), OpusSettings::default());
+    let sent = talker.packets(&send(&tone(RATE, HZ, 20.0), OpusSettings::default()));
     let network = Network { delay_ms: 10, jitter_ms: 90, double_percent: 20, ..Default::default() };
     let mut timeline = Timeline::new(RATE, start).expect("a timeline");
     let (track, _) = record(&mut timeline, &mut RoomClock::default(), start, network.carry(&sent, 5), Vec::new());

@@ -17,7 +17,7 @@ impl NtpTime {
     /// From seconds since 1900 and nanoseconds.
     #[must_use]
     pub const fn new(seconds: u32, nanos: u32) -> Self {
-        Self((seconds as u64) << 32 | ((nanos as u64) << 32) / 1_000_000_000)
+        Self(((seconds as u64) << 32) | (((nanos as u64) << 32) / 1_000_000_000))
     }
 
     /// Ticks of [`OPUS_CLOCK`] from `earlier` to here; negative when that lies ahead.
