@@ -1,9 +1,10 @@
 //! What a 20 ms frame costs in each step on its way through a call: `cargo bench --bench frames`.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use trunkline::audio::opus::{OpusDecoder, OpusEncoder, OpusSettings};
 use trunkline::audio::{FRAME, Rate, Resampler, SpeechDetector};
 use trunkline::call::{
     Abilities, Bridge, CallEnd, CallIds, CallTime, EndReason, LegCommand, LegEvent, LoggedEvent, Outlet, Party, Playout,
@@ -11,6 +12,7 @@ use trunkline::call::{
 };
 use trunkline::record::{CallInfo, PartyInfo, Recorder};
 use trunkline::transport::chirp::Session;
+use trunkline::transport::webrtc::{JitterBuffer, JitterLimits, RoomClock, RtpAudio, RtpTime, Timeline};
 
 const RATES: [Rate; 4] = [Rate::HZ_8000, Rate::HZ_16000, Rate::HZ_24000, Rate::HZ_48000];
 
@@ -138,9 +140,65 @@ fn chirp(c: &mut Criterion) {
     group.bench_function("read an event", |b| b.iter(|| session.text(black_box(text))));
 }
 
+/// Ten seconds of packets, as a participant of a room sends them.
+fn packets(rate: Rate) -> Vec<Vec<u8>> {
+    let mut encoder = OpusEncoder::new(rate, OpusSettings::default()).expect("an encoder");
+    let step = std::f64::consts::TAU * 220.0 / f64::from(rate.hz());
+    let sample = |n: usize| ((n as f64 * step).sin() * 9_000.0 + (n as f64 * step * 5.3).sin() * 2_000.0) as i16;
+    let samples: Vec<i16> = (0..rate.frame_len() * 500).map(sample).collect();
+    samples.chunks_exact(rate.frame_len()).map(|frame| encoder.encode(frame).expect("a frame").packet).collect()
+}
+
+/// The packet that is sent `n`-th.
+fn rtp(packets: &[Vec<u8>], n: u32) -> RtpAudio {
+    let payload = packets[n as usize % packets.len()].clone();
+    RtpAudio { ssrc: 1, sequence: n.into(), time: RtpTime::new(u64::from(n) * 960), payload }
+}
+
+fn webrtc(c: &mut Criterion) {
+    let mut group = c.benchmark_group("Opus over RTP");
+    let packets = packets(Rate::HZ_48000);
+    for rate in [Rate::HZ_16000, Rate::HZ_48000] {
+        group.bench_function(format!("encode a frame, {} Hz", rate.hz()), |b| {
+            let (mut encoder, frame) = (OpusEncoder::new(rate, OpusSettings::default()).expect("an encoder"), speech(rate));
+            b.iter(|| encoder.encode(black_box(&frame)));
+        });
+        group.bench_function(format!("decode a packet, {} Hz", rate.hz()), |b| {
+            let (mut decoder, mut out, mut n) = (OpusDecoder::new(rate).expect("a decoder"), Vec::new(), 0);
+            b.iter(|| {
+                out.clear();
+                n += 1;
+                decoder.decode(black_box(&packets[n % packets.len()]), &mut out)
+            });
+        });
+        group.bench_function(format!("a packet into the jitter buffer and a frame out, {} Hz", rate.hz()), |b| {
+            let start = Instant::now();
+            let mut buffer = JitterBuffer::new(rate, JitterLimits::default(), start).expect("a buffer");
+            let mut n = 0;
+            b.iter(|| {
+                let now = start + FRAME * n;
+                buffer.push(now, rtp(&packets, n));
+                n += 1;
+                black_box(buffer.pop(now))
+            });
+        });
+        group.bench_function(format!("a packet placed in a track, {} Hz", rate.hz()), |b| {
+            let start = Instant::now();
+            let (mut timeline, mut clock) = (Timeline::new(rate, start).expect("a timeline"), RoomClock::default());
+            let mut n = 0;
+            b.iter(|| {
+                let now = start + FRAME * n;
+                timeline.push(now, rtp(&packets, n));
+                n += 1;
+                black_box(timeline.pop(&mut clock, now))
+            });
+        });
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = playout, resampling, detecting, bridging, chirp
+    targets = playout, resampling, detecting, bridging, chirp, webrtc
 }
 criterion_main!(benches);

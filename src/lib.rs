@@ -14,9 +14,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`audio`] | pure: rates, resampling, speech detection, WAV |
+//! | [`audio`] | pure: rates, resampling, speech detection, Opus, WAV |
 //! | [`call`] | legs, the bridge between two of them, playout, clocks, events |
-//! | [`transport`] | one folder a wire: CHIRP, chat, child processes, LiveKit agents |
+//! | [`transport`] | one folder a wire: CHIRP, chat, child processes, LiveKit, and the WebRTC under it |
 //! | [`caller`] | the scripted caller, by voice or in writing: test suites, speech and effects, turn taking, personalities |
 //! | [`agent`] | small voice agents for demos and tests |
 //! | [`record`] | a call's folder: tracks, stereo, events, crash safety, repair |

@@ -16,6 +16,7 @@ use crate::ledger::Ledger;
 use crate::transport::Secret;
 use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
+use crate::transport::livekit::Server;
 use crate::transport::web_socket::TlsFiles;
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
@@ -85,7 +86,7 @@ pub(super) fn out_folder(flag: Option<&PathBuf>, config: &Config) -> Result<Path
 pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) -> Result<(WayOut, ConnectOptions), Failure> {
     let to = to.or(config.agent.to.as_ref()).cloned().ok_or_else(|| {
         Failure::usage("no agent to connect to").hint(
-            "give --to chirp://HOST:PORT/, process:COMMAND, livekit-console:COMMAND, chat://HOST:PORT/, chat-process:COMMAND or \
+            "give --to chirp://HOST:PORT/, process:COMMAND, livekit://ROOM?agent=NAME, livekit-console:COMMAND, chat://HOST:PORT/, chat-process:COMMAND or \
                    openai:URL?model=NAME, or set `to` under [agent] in trunkline.toml",
         )
     })?;
@@ -99,7 +100,8 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
         Some(dial_s) => seconds("dial_s under [agent]", dial_s)?,
         None => defaults.dial_time,
     };
-    Ok((to, ConnectOptions { rate, credentials, chat_secret, openai_key, dial_time, ..defaults }))
+    let livekit = livekit_server()?;
+    Ok((to, ConnectOptions { rate, credentials, chat_secret, openai_key, livekit, dial_time, ..defaults }))
 }
 
 /// How a result or a run is waited for.
@@ -343,4 +345,16 @@ pub(super) fn shown(event: &LoggedEvent) -> Option<String> {
         _ => return None,
     };
     Some(format!("{:6.2} s {who} {what}", event.at_ms / 1000.0))
+}
+
+/// The LiveKit server of the environment; none when no part of it is set.
+pub(super) fn livekit_server() -> Result<Option<Server>, Failure> {
+    let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let [url, key, secret] = ["LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"].map(value);
+    match (url, key, secret.and_then(|secret| Secret::new(&secret))) {
+        (Some(url), Some(key), Some(secret)) => {
+            Server::new(&url, &key, secret).map(Some).map_err(|error| Failure::usage(format!("LIVEKIT_URL: {error}")))
+        }
+        _ => Ok(None),
+    }
 }

@@ -1,6 +1,6 @@
 //! What each wire can do: one table, from the constants that the legs themselves use.
 
-use super::livekit::console;
+use super::livekit::{self, console};
 use super::{chat, chirp, process};
 use crate::call::Abilities;
 
@@ -22,8 +22,16 @@ pub struct Capability {
 }
 
 /// Every wire.
-pub const CAPABILITIES: [Capability; 7] =
-    [chirp::CAPABILITY, process::CAPABILITY, console::CAPABILITY, chat::WEB_SOCKET, chat::CHILD, chat::OPENAI, chat::REST];
+pub const CAPABILITIES: [Capability; 8] = [
+    chirp::CAPABILITY,
+    process::CAPABILITY,
+    livekit::CAPABILITY,
+    console::CAPABILITY,
+    chat::WEB_SOCKET,
+    chat::CHILD,
+    chat::OPENAI,
+    chat::REST,
+];
 
 /// [`CAPABILITIES`] as a Markdown table. The README holds it; a test compares the two.
 #[must_use]

@@ -12,6 +12,7 @@ use super::Secret;
 use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
+use super::livekit::{self, RoomAddress, RoomCallError, Server};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
 use crate::audio::Rate;
@@ -26,6 +27,8 @@ pub enum WayOut {
     Process(Vec<String>),
     /// `livekit-console:COMMAND ARGS`: a command that starts a LiveKit agent, which dials us; no LiveKit server.
     LiveKitConsole(ConsoleCommand),
+    /// `livekit://ROOM?agent=NAME`: a room of a LiveKit server, into which the agent is asked.
+    LiveKit(RoomAddress),
     /// `chat://HOST:PORT/PATH`, or `chats://…` over TLS: Cekura's chat WebSocket, we being the client as Cekura is.
     Chat(Url),
     /// `chat-process:COMMAND ARGS`: a command that chats, one JSON frame a line.
@@ -35,7 +38,7 @@ pub enum WayOut {
 }
 
 /// Every way, as messages name them.
-const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit-console:COMMAND, chat://HOST:PORT/PATH, \
+const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-console:COMMAND, chat://HOST:PORT/PATH, \
                     chats://…, chat-process:COMMAND or openai:URL?model=NAME";
 
 /// A string that is no way out.
@@ -59,6 +62,8 @@ pub struct ConnectOptions {
     pub openai_key: Option<Secret>,
     /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
     pub agent_speaks_first: bool,
+    /// The LiveKit server, for an agent in a room.
+    pub livekit: Option<Server>,
     /// How long a LiveKit agent that is started may take to dial us and to begin its session.
     pub dial_time: Duration,
 }
@@ -73,6 +78,7 @@ impl Default for ConnectOptions {
             chat_secret,
             openai_key,
             agent_speaks_first: false,
+            livekit: None,
             dial_time: console::DIAL_TIME,
         }
     }
@@ -90,6 +96,12 @@ pub enum ConnectError {
     /// As a LiveKit agent that dials us.
     #[error(transparent)]
     LiveKitConsole(#[from] ConsoleError),
+    /// In a LiveKit room.
+    #[error(transparent)]
+    LiveKit(#[from] RoomCallError),
+    /// No LiveKit server is known.
+    #[error("{0} needs a LiveKit server: set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET")]
+    NoLiveKit(String),
     /// Over HTTP.
     #[error(transparent)]
     OpenAi(#[from] OpenAiError),
@@ -109,6 +121,7 @@ impl WayOut {
             Self::Chirp(_) => chirp::CAPABILITY,
             Self::Process(_) => process::CAPABILITY,
             Self::LiveKitConsole(_) => console::CAPABILITY,
+            Self::LiveKit(_) => livekit::CAPABILITY,
             Self::Chat(_) => chat::WEB_SOCKET,
             Self::ChatProcess(_) => chat::CHILD,
             Self::OpenAi(_) => chat::OPENAI,
@@ -128,6 +141,10 @@ impl WayOut {
             }
             Self::Process(words) => Ok(Box::new(ProcessLeg::spawn(words, options.rate, ids)?)),
             Self::LiveKitConsole(command) => Ok(Box::new(console::dial(command, options.dial_time, ids).await?)),
+            Self::LiveKit(address) => {
+                let server = options.livekit.as_ref().ok_or_else(|| ConnectError::NoLiveKit(self.to_string()))?;
+                Ok(Box::new(livekit::dial(&address.call(server, ids), ids).await?))
+            }
             Self::Chat(url) => Ok(Box::new(chat::dial(url, options.chat_secret.as_ref(), &id_headers(ids)).await?)),
             Self::ChatProcess(words) => Ok(Box::new(ChatProcess::spawn(words, ids)?)),
             Self::OpenAi(server) => {
@@ -178,6 +195,9 @@ impl FromStr for WayOut {
         if let Some(address) = text.strip_prefix("openai:") {
             return OpenAi::parse(address).map(Self::OpenAi).map_err(|problem| bad(&problem));
         }
+        if let Some(address) = RoomAddress::parse(text) {
+            return address.map(Self::LiveKit).map_err(|problem| bad(&problem));
+        }
         let Some((scheme, rest)) = text.split_once("://") else { return Err(bad(&format!("use {WAYS}"))) };
         let (web, chats) = match scheme {
             "chirp" => ("ws", false),
@@ -202,6 +222,7 @@ impl fmt::Display for WayOut {
             Self::Chirp(url) => f.write_str(&spelled(url, "chirp")),
             Self::Process(words) => f.write_str(&process::spelled("process", words)),
             Self::LiveKitConsole(command) => command.fmt(f),
+            Self::LiveKit(address) => address.fmt(f),
             Self::Chat(url) => f.write_str(&spelled(url, "chat")),
             Self::ChatProcess(words) => f.write_str(&process::spelled("chat-process", words)),
             Self::OpenAi(server) => server.fmt(f),

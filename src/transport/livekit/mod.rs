@@ -4,9 +4,12 @@
 //! server's API. [`session`] is the wire on which an agent built with LiveKit Agents tells of itself: what it heard and said, the
 //! tools that it called, its states and its latencies. [`console`] calls such an agent over TCP, with no LiveKit server between.
 
+mod address;
 pub mod console;
 mod data;
+mod dial;
 mod error;
+mod leg;
 mod net;
 mod room;
 mod roster;
@@ -15,8 +18,11 @@ mod server;
 pub mod session;
 mod signal;
 
+pub use address::{CAPABILITY, RoomAddress};
 pub use data::{Data, DataError};
+pub use dial::{RoomCall, RoomCallError, RoomCallProblem, STEP_TIME, Stage, dial};
 pub use error::{Disconnect, JoinError};
+pub use leg::RoomLeg;
 pub use room::{Room, RoomEvent, RoomOptions};
 pub use roster::{Participant, ParticipantKind, Track};
 pub use server::{Grants, Server, ServerError};

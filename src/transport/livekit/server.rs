@@ -112,6 +112,11 @@ impl Server {
         Ok(Self { url, key: key.to_owned(), secret })
     }
 
+    /// Another server with the same key and secret.
+    pub(super) fn at(&self, url: Url) -> Self {
+        Self { url, ..self.clone() }
+    }
+
     /// Its address.
     #[must_use]
     pub const fn url(&self) -> &Url {

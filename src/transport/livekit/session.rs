@@ -127,6 +127,12 @@ impl AgentSession {
         None
     }
 
+    /// Takes the state that the agent's attribute `lk.agent.state` names: the same as the messages', and sooner.
+    pub fn attribute(&mut self, state: &str, out: &mut impl Extend<LegEvent>) -> Option<Turn> {
+        let new = AgentState::from_str_name(&format!("AS_{}", state.to_uppercase()))?;
+        self.state(self.state.unwrap_or(AgentState::AsInitializing), new, out)
+    }
+
     /// Takes the answer to a request.
     pub fn response(&mut self, response: &SessionResponse, out: &mut impl Extend<LegEvent>) {
         match &response.response {
@@ -142,7 +148,10 @@ impl AgentSession {
     }
 
     fn state(&mut self, old: AgentState, new: AgentState, out: &mut impl Extend<LegEvent>) -> Option<Turn> {
-        self.state = Some(new);
+        // The attribute has told it already.
+        if self.state.replace(new) == Some(new) {
+            return None;
+        }
         tell(out, "agent_state", json!({"from": agent(old), "to": agent(new)}));
         if new == AgentState::AsSpeaking {
             if self.speaking.is_none() {

@@ -1,5 +1,7 @@
 //! How long packets of one stream are under way, against the quickest of them.
 
+use std::time::{Duration, Instant};
+
 use super::RtpTime;
 use crate::audio::opus::OPUS_CLOCK;
 
@@ -51,6 +53,10 @@ impl Delay {
     /// How long before `at` a packet of `time` came, had it been as quick as the quickest.
     pub(super) fn age(&self, at: i64, time: RtpTime) -> i64 {
         Self::transit(at, time).wrapping_sub(self.base)
+    }
+
+    pub(super) fn base(&self) -> i64 {
+        self.base
     }
 
     pub(super) fn spread(&self) -> i64 {
@@ -109,4 +115,17 @@ fn percentile(values: &mut [i64], percent: usize) -> i64 {
     }
     let at = (values.len() * percent / 100).min(values.len() - 1);
     *values.select_nth_unstable(at).1
+}
+
+/// `time` in ticks of [`OPUS_CLOCK`].
+pub(super) fn ticks(time: Duration) -> i64 {
+    (time.as_nanos() * u128::from(OPUS_CLOCK) / 1_000_000_000) as i64
+}
+
+/// Ticks from `start` to `instant`.
+pub(super) fn signed_ticks(start: Instant, instant: Instant) -> i64 {
+    match instant.checked_duration_since(start) {
+        Some(after) => ticks(after),
+        None => -ticks(start - instant),
+    }
 }

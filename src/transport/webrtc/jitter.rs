@@ -2,8 +2,8 @@
 //!
 //! Everything follows from one number: how old the sample that plays is, against the quickest packets of the last 10 s. That
 //! age is to be 20 ms (the next packet is there, so that a lost one can be recovered from it) and the delay that 97 % of the
-//! packets stay below. Where it is too old, silence is left out; where it is too young, silence is put in; speech is left
-//! alone up to a hard limit. A drifting clock, a spike and a network that calms down all are such an age.
+//! packets stay below. Where it is too old, silence or the line's background is left out; where it is too young, silence is put
+//! in there; speech is left alone up to a hard limit. A drifting clock, a spike and a network that calms down all are such an age.
 //!
 //! When nothing has come, the place in the stream stands still while concealment and then silence is played: what comes late
 //! is still played, and if it turns out that the sender paused or the packets are lost, that time has been filled already.
@@ -11,7 +11,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::delay::{Delay, MILLISECOND};
+use super::delay::{MILLISECOND, signed_ticks, ticks};
+use super::quiet::{Background, Loudness};
+use super::stream::{Admitted, Reception};
 use super::{RtpAudio, RtpTime};
 use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx, packet_ticks};
 use crate::audio::{FRAME, Rate};
@@ -23,17 +25,8 @@ const LONGEST_CONCEALED: i64 = 100 * MILLISECOND;
 /// The age is mended when it is off by this much.
 const TOO_YOUNG: i64 = 10 * MILLISECOND;
 const TOO_OLD: i64 = FRAME_TICKS;
-/// A packet that comes so much earlier or later than the others is of another time base.
-const OTHER_BASE: u64 = 2 * OPUS_CLOCK as u64;
-/// A jump in sequence numbers beyond these is a stream begun anew if a second packet bears it out (RFC 3550 appendix A.1).
-const MOST_AHEAD: i64 = 3_000;
-const MOST_BEHIND: i64 = 100;
-/// Packets of the stream before are let go for so long after a change.
-const STRAGGLERS: Duration = Duration::from_secs(1);
 /// Packets that may wait.
 const MOST_WAITING: usize = 512;
-/// Samples that are not above this (-50 dBFS) are silence.
-const SILENCE: u16 = 104;
 
 /// The bounds of a jitter buffer's depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +127,8 @@ pub struct JitterBuffer {
     decoder: OpusDecoder,
     start: Instant,
     frames: u32,
-    stream: Option<Stream>,
-    delay: Delay,
+    reception: Reception,
+    background: Background,
     waiting: VecDeque<Waiting>,
     place: Option<Place>,
     /// Samples that are ready to be played, and what was just put there.
@@ -155,19 +148,6 @@ pub struct JitterBuffer {
     left_out: i64,
     cut: i64,
     depths: (f64, u64),
-}
-
-/// The stream that comes in.
-#[derive(Debug)]
-struct Stream {
-    ssrc: u32,
-    epoch: u64,
-    before: Option<(u32, Instant)>,
-    highest: u64,
-    /// Which of the last 128 up to the highest have come.
-    seen: u128,
-    /// The number that bears out a jump.
-    suspect: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -193,11 +173,6 @@ struct Place {
     accounted: u64,
 }
 
-enum Admitted {
-    Yes,
-    No,
-}
-
 impl JitterBuffer {
     /// A buffer that plays at `rate`, one frame every 20 ms from `start` on.
     ///
@@ -213,8 +188,8 @@ impl JitterBuffer {
             decoder: OpusDecoder::new(rate)?,
             start,
             frames: 0,
-            stream: None,
-            delay: Delay::new(),
+            reception: Reception::new(),
+            background: Background::new(),
             waiting: VecDeque::new(),
             place: None,
             ready: Vec::with_capacity(rate.frame_len() * 7),
@@ -247,7 +222,7 @@ impl JitterBuffer {
             left_out_ms: millis(self.left_out),
             cut_ms: millis(self.cut),
             mean_depth_ms: if self.depths.1 == 0 { 0.0 } else { self.depths.0 / self.depths.1 as f64 },
-            jitter_ms: self.delay.jitter() / MILLISECOND as f64,
+            jitter_ms: self.reception.delay.jitter() / MILLISECOND as f64,
             ..self.counts
         }
     }
@@ -269,12 +244,17 @@ impl JitterBuffer {
                 return;
             }
         };
-        let transit = Delay::transit(self.moment(arrival), packet.time);
-        if matches!(self.admit(arrival, &packet, transit, ticks > 0), Admitted::No) {
-            return;
-        }
-        if ticks > 0 {
-            self.delay.note(transit);
+        match self.reception.admit(arrival, signed_ticks(self.start, arrival), &packet, ticks > 0) {
+            Admitted::Fresh => {}
+            Admitted::Restart => self.counts.resyncs += 1,
+            Admitted::Duplicate => {
+                self.counts.duplicate += 1;
+                return;
+            }
+            Admitted::Stray => {
+                self.counts.discarded += 1;
+                return;
+            }
         }
         self.sort_in(packet, ticks);
     }
@@ -324,63 +304,8 @@ impl JitterBuffer {
         }
     }
 
-    /// A moment on the clock of playing, in ticks since the start.
-    fn moment(&self, instant: Instant) -> i64 {
-        match instant.checked_duration_since(self.start) {
-            Some(after) => ticks(after),
-            None => -ticks(self.start - instant),
-        }
-    }
-
-    // ---- packets in ----
-
-    fn admit(&mut self, arrival: Instant, packet: &RtpAudio, transit: i64, sound: bool) -> Admitted {
-        let Some(stream) = &mut self.stream else {
-            self.stream = Some(Stream::new(packet, 0, None));
-            return Admitted::Yes;
-        };
-        if packet.ssrc != stream.ssrc {
-            if stream
-                .before
-                .is_some_and(|(ssrc, since)| ssrc == packet.ssrc && arrival.saturating_duration_since(since) < STRAGGLERS)
-            {
-                self.counts.discarded += 1;
-                return Admitted::No;
-            }
-            let before = Some((stream.ssrc, arrival));
-            return self.restart(packet, before);
-        }
-        let ahead = packet.sequence.wrapping_sub(stream.highest) as i64;
-        if !(-MOST_BEHIND..=MOST_AHEAD).contains(&ahead) {
-            if stream.suspect == Some(packet.sequence) {
-                return self.restart(packet, None);
-            }
-            stream.suspect = Some(packet.sequence.wrapping_add(1));
-            self.counts.discarded += 1;
-            return Admitted::No;
-        }
-        stream.suspect = None;
-        if stream.seen_before(packet.sequence, ahead) {
-            self.counts.duplicate += 1;
-            return Admitted::No;
-        }
-        if sound && self.delay.deviation(transit).is_some_and(|deviation| deviation.unsigned_abs() > OTHER_BASE) {
-            return self.restart(packet, None);
-        }
-        Admitted::Yes
-    }
-
-    fn restart(&mut self, packet: &RtpAudio, before: Option<(u32, Instant)>) -> Admitted {
-        let epoch = self.stream.as_ref().map_or(0, |stream| stream.epoch + 1);
-        let before = before.or_else(|| self.stream.as_ref().and_then(|stream| stream.before));
-        self.stream = Some(Stream::new(packet, epoch, before));
-        self.delay.restart();
-        self.counts.resyncs += 1;
-        Admitted::Yes
-    }
-
     fn sort_in(&mut self, packet: RtpAudio, ticks: i64) {
-        let epoch = self.stream.as_ref().map_or(0, |stream| stream.epoch);
+        let epoch = self.reception.epoch();
         let RtpAudio { sequence, time, payload, .. } = packet;
         if let Some(place) = self.place.as_mut().filter(|place| place.epoch == epoch) {
             if place.last.is_some_and(|last| sequence <= last) {
@@ -406,8 +331,6 @@ impl JitterBuffer {
         let behind = self.waiting.iter().rev().take_while(|other| (other.epoch, other.sequence) > (epoch, sequence)).count();
         self.waiting.insert(self.waiting.len() - behind, Waiting { epoch, sequence, time, ticks, payload });
     }
-
-    // ---- frames out ----
 
     /// Makes some more samples ready, or moves on in the stream.
     fn step(&mut self, at: i64) {
@@ -436,7 +359,7 @@ impl JitterBuffer {
         let mut place = Place { epoch, first, last: None, cursor: time, packet: FRAME_TICKS, accounted: 0 };
         (self.owed, self.concealed, self.pause, self.cutting) = (0, 0, true, false);
         if self.is_current(epoch) {
-            let age = self.delay.age(at.wrapping_add(self.ready_ticks()), time);
+            let age = self.reception.delay.age(at.wrapping_add(self.ready_ticks()), time);
             let early = self.wanted_age().saturating_sub(age).clamp(0, self.most);
             place.cursor = time.plus(-early);
         }
@@ -518,13 +441,13 @@ impl JitterBuffer {
             return;
         }
         self.counts.played += 1;
-        let silent = self.ready[from..].iter().all(|sample| sample.unsigned_abs() <= SILENCE);
+        let loudness = self.background.hear(&self.ready[from..]);
         self.concealed = 0;
-        self.pause = silent || is_dtx(&packet.payload);
+        self.pause = loudness == Loudness::Silence || is_dtx(&packet.payload);
         let len = self.ready.len() - from;
         self.mixed(if is_dtx(&packet.payload) { FrameKind::Silence } else { FrameKind::Decoded }, len);
         self.advance(&packet, played, from);
-        self.mend(at, from, silent);
+        self.mend(at, from, loudness != Loudness::Sound);
     }
 
     /// The packet is played, but for its first ticks. What was made of it begins at `from`.
@@ -538,19 +461,19 @@ impl JitterBuffer {
     }
 
     /// Brings the age nearer to what it should be, with what was just decoded.
-    fn mend(&mut self, at: i64, from: usize, silent: bool) {
+    fn mend(&mut self, at: i64, from: usize, quiet: bool) {
         let too_old = self.too_old(at);
         let len = self.ready.len() - from;
         self.cutting = too_old > 0 && (self.cutting || too_old > self.most.saturating_mul(2) - self.wanted_age());
-        if self.cutting || (silent && too_old >= TOO_OLD && !self.waiting.is_empty()) {
+        if self.cutting || (quiet && too_old >= TOO_OLD && !self.waiting.is_empty()) {
             let drop = ((too_old / self.ticks_per_sample) as usize).min(len);
             self.take_back(from, drop);
             let dropped = drop as i64 * self.ticks_per_sample;
             self.left_out += dropped;
-            if !silent {
+            if !quiet {
                 self.cut += dropped;
             }
-        } else if silent && too_old <= -TOO_YOUNG {
+        } else if quiet && too_old <= -TOO_YOUNG {
             self.inserted += self.silence((-too_old).min(FRAME_TICKS));
         }
     }
@@ -631,18 +554,16 @@ impl JitterBuffer {
         self.last_kind = kind;
     }
 
-    // ---- ages ----
-
     /// The age that what plays should have.
     fn wanted_age(&self) -> i64 {
-        self.least.saturating_add(self.delay.spread()).min(self.most)
+        self.least.saturating_add(self.reception.delay.spread()).min(self.most)
     }
 
     /// How much older than it should be the next sample to be made ready will be when it plays.
     fn too_old(&self, at: i64) -> i64 {
         match &self.place {
             Some(place) if self.is_current(place.epoch) => {
-                let age = self.delay.age(at.wrapping_add(self.ready_ticks()), place.cursor);
+                let age = self.reception.delay.age(at.wrapping_add(self.ready_ticks()), place.cursor);
                 age.saturating_sub(self.wanted_age())
             }
             _ => 0,
@@ -652,40 +573,16 @@ impl JitterBuffer {
     /// The age of what plays at `at`.
     fn age(&self, at: i64) -> Option<i64> {
         let place = self.place.as_ref().filter(|place| self.is_current(place.epoch))?;
-        Some(self.delay.age(at.wrapping_add(self.ready_ticks()), place.cursor))
+        Some(self.reception.delay.age(at.wrapping_add(self.ready_ticks()), place.cursor))
     }
 
     fn is_current(&self, epoch: u64) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.epoch == epoch)
+        self.reception.epoch() == epoch
     }
 
     fn ready_ticks(&self) -> i64 {
         self.ready.len() as i64 * self.ticks_per_sample
     }
-}
-
-impl Stream {
-    fn new(packet: &RtpAudio, epoch: u64, before: Option<(u32, Instant)>) -> Self {
-        Self { ssrc: packet.ssrc, epoch, before, highest: packet.sequence, seen: 1, suspect: None }
-    }
-
-    /// Notes a number that is `ahead` of the highest, and says whether it came before.
-    fn seen_before(&mut self, sequence: u64, ahead: i64) -> bool {
-        if ahead > 0 {
-            self.seen = self.seen.checked_shl(ahead.min(128) as u32).unwrap_or(0) | 1;
-            self.highest = sequence;
-            return false;
-        }
-        // MOST_BEHIND keeps it within the 128.
-        let bit = 1_u128 << ahead.unsigned_abs().min(127);
-        let before = self.seen & bit != 0;
-        self.seen |= bit;
-        before
-    }
-}
-
-fn ticks(time: Duration) -> i64 {
-    (time.as_nanos() * u128::from(OPUS_CLOCK) / 1_000_000_000) as i64
 }
 
 fn millis(ticks: i64) -> f64 {

@@ -16,6 +16,7 @@ use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, 
 use tokio::time::Sleep;
 
 use super::paths::Paths;
+use super::{RtpAudio, RtpTime};
 
 /// Datagrams that are read before others get their turn.
 const BUDGET: usize = 32;
@@ -82,16 +83,10 @@ pub enum PeerEvent {
     Rtp {
         /// The media section it belongs to.
         mid: String,
-        /// Its source, which changes when the sender begins a new stream.
-        ssrc: u32,
-        /// Its number, extended over the wrap of 16 bits.
-        sequence: u64,
-        /// Its RTP time at 48 kHz, extended over the wrap of 32 bits.
-        time: u64,
         /// When it came.
         arrived: Instant,
-        /// The Opus packet.
-        payload: std::sync::Arc<[u8]>,
+        /// The packet.
+        packet: RtpAudio,
     },
     /// A sender report (RFC 3550 section 6.4.1): at `wall` of the sender's clock its RTP time was `time`.
     SenderReport {
@@ -99,8 +94,8 @@ pub enum PeerEvent {
         mid: String,
         /// The sender's wall clock.
         wall: SystemTime,
-        /// The RTP time at 48 kHz, extended.
-        time: u64,
+        /// The RTP time.
+        time: RtpTime,
         /// When it came.
         arrived: Instant,
     },
@@ -250,9 +245,9 @@ impl Peer {
         }
     }
 
-    /// Sends one packet of Opus. `time` is its RTP time at 48 kHz; `level` is its RMS in dBFS, 0 to -127 (RFC 6464).
+    /// Sends one packet of Opus. `level` is its RMS in dBFS, 0 to -127 (RFC 6464).
     /// False: the connection does not carry it.
-    pub fn send_audio(&mut self, audio: &mut SentAudio, time: u64, level: i8, payload: &[u8]) -> bool {
+    pub fn send_audio(&mut self, audio: &mut SentAudio, time: RtpTime, level: i8, payload: &[u8]) -> bool {
         if self.state != PeerState::Connected {
             return false;
         }
@@ -265,7 +260,7 @@ impl Peer {
         // Sequence numbers may start anywhere below the first wrap; RTP time is sent as its lower 32 bits.
         let sequence: SeqNo = audio.sequence.into();
         audio.sequence += 1;
-        let write = RtpWrite::new(pt, sequence, time as u32, Instant::now(), payload).ext_vals(extensions);
+        let write = RtpWrite::new(pt, sequence, time.ticks() as u32, Instant::now(), payload).ext_vals(extensions);
         stream.write_rtp(write);
         self.now();
         true
@@ -382,7 +377,7 @@ impl Peer {
             Event::SenderFeedback(report) => self.events.push_back(PeerEvent::SenderReport {
                 mid: report.mid.to_string(),
                 wall: report.sender_info.ntp_time,
-                time: report.sender_info.rtp_time.numer(),
+                time: RtpTime::new(report.sender_info.rtp_time.numer()),
                 arrived: report.received_at,
             }),
             Event::ChannelOpen(id, label) => self.events.push_back(PeerEvent::ChannelOpen(Channel(id), label)),
@@ -401,14 +396,13 @@ impl Peer {
             return;
         };
         self.sources.insert(ssrc, mid);
-        self.events.push_back(PeerEvent::Rtp {
-            mid: mid.to_string(),
+        let packet_audio = RtpAudio {
             ssrc: *ssrc,
             sequence: *packet.seq_no,
-            time: packet.time.numer(),
-            arrived: packet.timestamp,
-            payload: packet.payload,
-        });
+            time: RtpTime::new(packet.time.numer()),
+            payload: packet.payload.to_vec(),
+        };
+        self.events.push_back(PeerEvent::Rtp { mid: mid.to_string(), arrived: packet.timestamp, packet: packet_audio });
     }
 
     /// Candidates that come from here on are told one by one.

@@ -24,7 +24,7 @@ use super::data::{self, Streams};
 use super::roster::{Change, Roster};
 use super::signal::{Signal, Signalled};
 use super::{Data, DataError, Disconnect, JoinError, Participant, Track};
-use crate::transport::webrtc::{Peer, PeerEvent, PeerState};
+use crate::transport::webrtc::{Peer, PeerEvent, PeerState, RtpAudio, RtpTime};
 
 /// How often the health of the connections is looked at.
 const WATCH: Duration = Duration::from_millis(500);
@@ -104,16 +104,10 @@ pub enum RoomEvent {
     Rtp {
         /// The track's id.
         track: Arc<str>,
-        /// See [`PeerEvent::Rtp`].
-        ssrc: u32,
-        /// Its number, extended.
-        sequence: u64,
-        /// Its RTP time at 48 kHz, extended.
-        time: u64,
         /// When it came.
         arrived: Instant,
-        /// The Opus packet.
-        payload: Arc<[u8]>,
+        /// The packet.
+        packet: RtpAudio,
     },
     /// A sender report: see [`PeerEvent::SenderReport`].
     SenderReport {
@@ -121,8 +115,8 @@ pub enum RoomEvent {
         track: Arc<str>,
         /// The sender's wall clock.
         wall: SystemTime,
-        /// The RTP time at 48 kHz, extended.
-        time: u64,
+        /// The RTP time.
+        time: RtpTime,
         /// When it came.
         arrived: Instant,
     },
@@ -290,7 +284,7 @@ impl Room {
     }
 
     /// Sends one packet of Opus on the microphone's track: see [`Peer::send_audio`].
-    pub fn send_audio(&mut self, time: u64, level: i8, payload: &[u8]) -> bool {
+    pub fn send_audio(&mut self, time: RtpTime, level: i8, payload: &[u8]) -> bool {
         self.publisher.send_audio(time, level, payload)
     }
 
@@ -359,6 +353,12 @@ impl Room {
         self.phase = Phase::Leaving;
     }
 
+    /// Nothing comes any more.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.phase.is_gone()
+    }
+
     /// The next event. Dropping the wait loses nothing; after [`RoomEvent::Disconnected`] nothing comes any more.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<RoomEvent> {
         loop {
@@ -418,9 +418,9 @@ impl Room {
         match event {
             PeerEvent::State(PeerState::Connected) => self.media_is_up(),
             PeerEvent::State(_) => {}
-            PeerEvent::Rtp { mid, ssrc, sequence, time, arrived, payload } => {
+            PeerEvent::Rtp { mid, arrived, packet } => {
                 if let Some(track) = self.coming(&mid) {
-                    self.events.push_back(RoomEvent::Rtp { track, ssrc, sequence, time, arrived, payload });
+                    self.events.push_back(RoomEvent::Rtp { track, arrived, packet });
                 }
             }
             PeerEvent::SenderReport { mid, wall, time, arrived } => {

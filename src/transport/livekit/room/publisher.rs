@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::messages::trickle;
 use crate::transport::livekit::signal::Signal;
-use crate::transport::webrtc::{Channel, ChannelPlan, Peer, PeerError, PeerEvent, PeerState, SentAudio};
+use crate::transport::webrtc::{Channel, ChannelPlan, Peer, PeerError, PeerEvent, PeerState, RtpTime, SentAudio};
 
 /// The channels that the server knows by their labels.
 const RELIABLE: ChannelPlan = ChannelPlan { label: "_reliable", reliable: true };
@@ -105,7 +105,7 @@ impl Publisher {
         }
     }
 
-    pub(super) fn send_audio(&mut self, time: u64, level: i8, payload: &[u8]) -> bool {
+    pub(super) fn send_audio(&mut self, time: RtpTime, level: i8, payload: &[u8]) -> bool {
         let sent = self.microphone.as_mut().and_then(|microphone| microphone.sent.as_mut());
         let (Some(peer), Some(sent)) = (&mut self.peer, sent) else { return false };
         peer.send_audio(sent, time, level, payload)

@@ -1,0 +1,122 @@
+//! A room's spelling as a way out.
+
+use std::fmt;
+
+use serde_json::json;
+use url::Url;
+
+use super::leg::ABILITIES;
+use super::{RoomCall, Server};
+use crate::call::CallIds;
+use crate::transport::Capability;
+
+/// Rooms, as [`crate::transport::capability_table`] has them.
+pub const CAPABILITY: Capability = Capability {
+    wire: "LiveKit room",
+    way_in: None,
+    way_out: Some("`livekit://ROOM?agent=NAME`"),
+    audio: "48 kHz, Opus",
+    abilities: ABILITIES,
+    tried: "livekit-server 1.13.5, `livekit` 1.1.21 and `livekit-agents` 1.8.9 (Python)",
+};
+
+/// Where an agent is called in a room: `livekit://ROOM?agent=NAME&metadata=TEXT`, each part of it may be missing; with
+/// `livekit+ws://HOST:PORT/ROOM` or `livekit+wss://…` the server is another than that of `LIVEKIT_URL`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomAddress {
+    /// The server, where the address names one.
+    server: Option<Url>,
+    room: Option<String>,
+    agent: Option<String>,
+    metadata: Option<String>,
+    identity: Option<String>,
+}
+
+impl RoomAddress {
+    /// Reads the address behind its scheme: `livekit`, `livekit+ws` or `livekit+wss`. None: the scheme is another.
+    pub(in crate::transport) fn parse(text: &str) -> Option<Result<Self, String>> {
+        let (scheme, rest) = text.split_once("://")?;
+        let server = match scheme {
+            "livekit" => None,
+            "livekit+ws" => Some("ws"),
+            "livekit+wss" => Some("wss"),
+            _ => return None,
+        };
+        Some(Self::read(server, rest))
+    }
+
+    fn read(server: Option<&str>, rest: &str) -> Result<Self, String> {
+        // A room's name is no host name: `Url` would change its letters.
+        let url = match server {
+            Some(web) => Url::parse(&format!("{web}://{rest}")),
+            None => Url::parse(&format!("ws://room/{rest}")),
+        };
+        let url = url.map_err(|error| error.to_string())?;
+        if url.password().is_some() || !url.username().is_empty() {
+            return Err("credentials do not belong into an address: set LIVEKIT_API_KEY and LIVEKIT_API_SECRET".to_owned());
+        }
+        let name = url.path().trim_matches('/');
+        let name = url::form_urlencoded::parse(name.replace('+', "%2B").as_bytes()).next().map(|(name, _)| name.into_owned());
+        let mut address = Self {
+            server: server.map(|_| bare(&url)),
+            room: name.filter(|name| !name.is_empty()),
+            agent: None,
+            metadata: None,
+            identity: None,
+        };
+        for (key, value) in url.query_pairs() {
+            let value = Some(value.into_owned()).filter(|value| !value.is_empty());
+            match key.as_ref() {
+                "agent" => address.agent = value,
+                "metadata" => address.metadata = value,
+                "identity" => address.identity = value,
+                other => return Err(format!("{other:?} is none of agent, metadata and identity")),
+            }
+        }
+        Ok(address)
+    }
+
+    /// The call that is to be placed. `server` is the one that the settings name: its key and secret are taken for the
+    /// address's own server too.
+    pub(in crate::transport) fn call(&self, server: &Server, ids: &CallIds) -> RoomCall {
+        let server = match &self.server {
+            Some(url) => server.at(url.clone()),
+            None => server.clone(),
+        };
+        let known = [("scenario_id", &ids.scenario_id), ("run_id", &ids.run_id)];
+        let known = known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), json!(id.clone()?))));
+        let known: serde_json::Map<_, _> = known.collect();
+        let metadata = if known.is_empty() { String::new() } else { json!(known).to_string() };
+        RoomCall {
+            server,
+            room: self.room.clone(),
+            agent_name: self.agent.clone(),
+            metadata: self.metadata.clone().unwrap_or(metadata),
+            identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()),
+            step_time: super::STEP_TIME,
+        }
+    }
+}
+
+fn bare(url: &Url) -> Url {
+    let mut bare = url.clone();
+    bare.set_path("");
+    bare.set_query(None);
+    bare.set_fragment(None);
+    bare
+}
+
+impl fmt::Display for RoomAddress {
+    /// Without the metadata, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.server {
+            Some(server) => write!(f, "livekit+{}", server)?,
+            None => f.write_str("livekit://")?,
+        }
+        f.write_str(self.room.as_deref().unwrap_or_default())?;
+        match &self.agent {
+            Some(agent) => write!(f, "?agent={agent}"),
+            None => Ok(()),
+        }
+    }
+}

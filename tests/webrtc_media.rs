@@ -1,0 +1,680 @@
+//! Opus, the jitter buffer and the placing of tracks, on virtual time over a seeded network that loses, delays, doubles and
+//! reorders.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use trunkline::audio::opus::{
+    OpusDecoder, OpusEncoder, OpusError, OpusSettings, carries_fec, is_dtx, packet_samples, packet_ticks,
+};
+use trunkline::audio::{FRAME, Rate};
+use trunkline::transport::webrtc::{
+    Extender, JitterBuffer, JitterCounts, JitterLimits, NtpTime, PlacedBy, PlacedRun, PlayedFrame, RoomClock, RtpAudio, RtpTime,
+    SenderReport, Timeline,
+};
+
+const RATES: [Rate; 4] = [Rate::HZ_8000, Rate::HZ_16000, Rate::HZ_24000, Rate::HZ_48000];
+const RATE: Rate = Rate::HZ_48000;
+const HZ: f64 = 440.0;
+
+/// A seeded generator (PCG-XSH-RR).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let word = (((self.0 >> 18) ^ self.0) >> 27) as u32;
+        u64::from(word.rotate_right((self.0 >> 59) as u32)) % bound
+    }
+}
+
+fn tone(rate: Rate, hz: f64, seconds: f64) -> Vec<i16> {
+    let step = std::f64::consts::TAU * hz / f64::from(rate.hz());
+    (0..(seconds * f64::from(rate.hz())) as usize).map(|n| ((n as f64 * step).sin() * 12_000.0).round() as i16).collect()
+}
+
+/// A tone that is there for 600 ms of every second.
+fn talk(seconds: f64) -> Vec<i16> {
+    let second = RATE.hz() as usize;
+    let mut samples = tone(RATE, HZ, seconds);
+    samples.iter_mut().enumerate().filter(|(n, _)| n % second >= second * 6 / 10).for_each(|(_, sample)| *sample = 0);
+    samples
+}
+
+/// The share of the power of `samples` that a tone of `hz` makes up.
+fn share(samples: &[i16], rate: Rate, hz: f64) -> f64 {
+    let step = std::f64::consts::TAU * hz / f64::from(rate.hz());
+    let (mut re, mut im, mut power) = (0.0, 0.0, 0.0);
+    for (n, sample) in samples.iter().enumerate() {
+        let (s, c) = (n as f64 * step).sin_cos();
+        let sample = f64::from(*sample);
+        (re, im, power) = (re + sample * c, im + sample * s, power + sample * sample);
+    }
+    if power == 0.0 { 0.0 } else { 2.0 * (re * re + im * im) / (power * samples.len() as f64) }
+}
+
+fn loudest(samples: &[i16]) -> u16 {
+    samples.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0)
+}
+
+/// A packet and when it leaves, since the start.
+type Sent = (Duration, RtpAudio);
+
+/// The packets of a sender. Those of a pause are not sent where `settings` say so.
+fn send(samples: &[i16], settings: OpusSettings) -> Vec<Sent> {
+    let mut encoder = OpusEncoder::new(RATE, settings).expect("an encoder");
+    let mut sequence = 70_000;
+    let mut sent = Vec::new();
+    for (n, frame) in samples.chunks_exact(RATE.frame_len()).enumerate() {
+        let frame = encoder.encode(frame).expect("a frame of 20 ms");
+        if frame.dtx {
+            continue;
+        }
+        let leaves = FRAME * (n as u32 + 1);
+        let time = RtpTime::new(5_000_000_000 + n as u64 * 960);
+        sent.push((leaves, RtpAudio { ssrc: 7, sequence, time, payload: frame.packet }));
+        sequence += 1;
+    }
+    sent
+}
+
+/// The same from a sender whose clock is fast by `ppm`.
+fn paced(sent: &[Sent], ppm: f64) -> Vec<Sent> {
+    sent.iter().map(|(leaves, packet)| (leaves.div_f64(1.0 + ppm * 1e-6), packet.clone())).collect()
+}
+
+#[derive(Clone, Copy, Default)]
+struct Network {
+    delay_ms: u64,
+    jitter_ms: u64,
+    loss_percent: u64,
+    double_percent: u64,
+}
+
+impl Network {
+    /// What arrives of `sent`, in the order of arrival.
+    fn carry(self, sent: &[Sent], seed: u64) -> Vec<Sent> {
+        let mut random = Random(seed);
+        let mut arrived = Vec::new();
+        for (leaves, packet) in sent {
+            let copies = 1 + u64::from(random.below(100) < self.double_percent);
+            let lost = random.below(100) < self.loss_percent;
+            for _ in 0..if lost { 0 } else { copies } {
+                let delay = self.delay_ms * 1_000 + random.below(self.jitter_ms * 1_000 + 1);
+                arrived.push((*leaves + Duration::from_micros(delay), packet.clone()));
+            }
+        }
+        arrived.sort_by_key(|(at, _)| *at);
+        arrived
+    }
+}
+
+/// Plays what arrives for `length`.
+fn play(arrived: Vec<Sent>, length: Duration) -> (Vec<PlayedFrame>, JitterBuffer) {
+    let start = Instant::now();
+    let mut buffer = JitterBuffer::new(RATE, JitterLimits::default(), start).expect("a buffer");
+    let mut frames = Vec::new();
+    let mut arrived = arrived.into_iter().peekable();
+    while buffer.next_wake() < start + length {
+        let now = buffer.next_wake();
+        while let Some((at, packet)) = arrived.next_if(|(at, _)| start + *at <= now) {
+            buffer.push(start + at, packet);
+        }
+        let frame = buffer.pop(now).expect("a frame is due");
+        assert_eq!(frame.due, now);
+        assert_eq!(frame.samples.len(), RATE.frame_len());
+        assert!(buffer.pop(now).is_none(), "one frame every 20 ms");
+        frames.push(frame);
+    }
+    (frames, buffer)
+}
+
+fn check_sums(counts: &JitterCounts, waiting: usize, frames: u64) {
+    let JitterCounts { played, duplicate, late, malformed, empty, discarded, .. } = *counts;
+    assert_eq!(counts.received, played + duplicate + late + malformed + empty + discarded + waiting as u64, "{counts:?}");
+    let kinds = counts.frames_decoded + counts.frames_recovered + counts.frames_concealed + counts.frames_silent;
+    assert_eq!(kinds, frames, "{counts:?}");
+}
+
+fn samples_of(frames: &[PlayedFrame]) -> Vec<i16> {
+    frames.iter().flat_map(|frame| frame.samples.iter().copied()).collect()
+}
+
+fn secs(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+#[test]
+fn a_tone_passes_opus_at_every_rate() {
+    for rate in RATES {
+        let mut encoder = OpusEncoder::new(rate, OpusSettings::default()).expect("an encoder");
+        let mut out = Vec::new();
+        let mut decoder = OpusDecoder::new(rate).expect("a decoder");
+        for frame in tone(rate, HZ, 1.0).chunks_exact(rate.frame_len()) {
+            let frame = encoder.encode(frame).expect("a frame");
+            assert!(!frame.dtx);
+            assert_eq!(packet_ticks(&frame.packet), Ok(960));
+            assert_eq!(packet_samples(&frame.packet, rate), Ok(rate.frame_len()));
+            assert_eq!(decoder.decode(&frame.packet, &mut out), Ok(rate.frame_len()));
+        }
+        assert_eq!(out.len(), rate.hz() as usize);
+        let settled = &out[out.len() / 4..];
+        assert!(share(settled, rate, HZ) > 0.95, "{rate}: {}", share(settled, rate, HZ));
+        assert!(share(settled, rate, HZ * 2.0) < 0.01);
+    }
+}
+
+#[test]
+fn a_lost_frame_is_recovered_from_the_next_packet_or_concealed() {
+    let mut encoder = OpusEncoder::new(RATE, OpusSettings { fec_for_loss: Some(20), ..Default::default() }).expect("an encoder");
+    let packets: Vec<_> = talk(1.0).chunks_exact(960).map(|frame| encoder.encode(frame).expect("a frame").packet).collect();
+    assert!(carries_fec(&packets[20]), "the encoder puts a copy of the frame before into a packet of speech");
+    let mut decoder = OpusDecoder::new(RATE).expect("a decoder");
+    let mut out = Vec::new();
+    for packet in &packets[..19] {
+        decoder.decode(packet, &mut out).expect("a packet");
+    }
+    let from = out.len();
+    assert_eq!(decoder.recover(&packets[20], 960, &mut out), Ok(960));
+    assert!(share(&out[from..], RATE, HZ) > 0.8, "{}", share(&out[from..], RATE, HZ));
+    assert_eq!(decoder.conceal(960, &mut out), Ok(960));
+    assert!(loudest(&out[from + 960..]) > 2_000, "concealment goes on with what was heard");
+    let plain = OpusSettings { fec_for_loss: None, ..Default::default() };
+    let mut encoder = OpusEncoder::new(RATE, plain).expect("an encoder");
+    for frame in talk(1.0).chunks_exact(960) {
+        assert!(!carries_fec(&encoder.encode(frame).expect("a frame").packet));
+    }
+}
+
+#[test]
+fn packets_of_any_length_and_of_two_channels_are_decoded_to_one() {
+    for (ms, channels) in [(10, 1), (20, 2), (40, 1), (60, 2)] {
+        let kind = if channels == 1 { opus::Channels::Mono } else { opus::Channels::Stereo };
+        let mut encoder = opus::Encoder::new(48_000, kind, opus::Application::Audio).expect("an encoder");
+        encoder.set_force_channels(Some(kind)).expect("a setting");
+        let input: Vec<i16> = tone(RATE, HZ, 0.6).into_iter().flat_map(|sample| std::iter::repeat_n(sample, channels)).collect();
+        let mut decoder = OpusDecoder::new(Rate::HZ_16000).expect("a decoder");
+        let mut out = Vec::new();
+        for frame in input.chunks_exact(48 * ms * channels) {
+            let packet = encoder.encode_vec(frame, 1_500).expect("a packet");
+            assert_eq!(packet_ticks(&packet), Ok(48 * ms as u32));
+            assert_eq!(decoder.decode(&packet, &mut out), Ok(16 * ms));
+        }
+        let part = &out[out.len() / 2..];
+        assert!(share(part, Rate::HZ_16000, HZ) > 0.95, "{ms} ms, {channels}: {}", share(part, Rate::HZ_16000, HZ));
+    }
+}
+
+#[test]
+fn what_is_no_opus_is_refused_and_a_frame_of_another_length_too() {
+    // RFC 6716 section 3.4: no byte at all, more than 120 ms, no frame count.
+    for packet in [&[][..], &[0b0001_1011, 3], &[0b0000_0011], &[0b0000_0011, 0]] {
+        assert_eq!(packet_ticks(packet), Err(OpusError::Malformed(packet.len())));
+        let mut decoder = OpusDecoder::new(RATE).expect("a decoder");
+        assert_eq!(decoder.decode(packet, &mut Vec::new()), Err(OpusError::Malformed(packet.len())));
+    }
+    let mut encoder = OpusEncoder::new(Rate::HZ_16000, OpusSettings::default()).expect("an encoder");
+    let error = encoder.encode(&[0; 160]).expect_err("10 ms are no frame");
+    assert_eq!(error.to_string(), "160 samples are no frame of 20 ms at 16000 Hz");
+}
+
+#[test]
+fn on_a_perfect_network_all_is_played_20_ms_deep() {
+    let sent = send(&tone(RATE, HZ, 10.0), OpusSettings::default());
+    let (frames, buffer) = play(Network { delay_ms: 40, ..Default::default() }.carry(&sent, 1), secs(9.0));
+    let counts = buffer.counts();
+    check_sums(&counts, buffer.waiting(), frames.len() as u64);
+    assert_eq!((counts.lost, counts.late, counts.frames_concealed, counts.frames_recovered), (0, 0, 0, 0), "{counts:?}");
+    assert!((20.0..=41.0).contains(&counts.max_depth_ms), "{counts:?}");
+    assert!(counts.jitter_ms < 0.1);
+    let out = samples_of(&frames);
+    assert!(share(&out[RATE.hz() as usize..], RATE, HZ) > 0.95, "one tone without a break");
+}
+
+#[test]
+fn ten_percent_loss_and_60_ms_jitter_leave_a_tone_a_tone() {
+    let sent = send(&talk(60.0), OpusSettings { fec_for_loss: Some(20), ..Default::default() });
+    let (_, without) = tonal(&play(Network { delay_ms: 30, ..Default::default() }.carry(&sent, 0), secs(59.0)).0);
+    for seed in 1..=5 {
+        let network = Network { delay_ms: 30, jitter_ms: 60, loss_percent: 10, double_percent: 5 };
+        let mut arrived = network.carry(&sent, seed);
+        arrived.retain(|(at, _)| *at <= secs(59.0));
+        let unique = {
+            let mut numbers: Vec<_> = arrived.iter().map(|(_, packet)| packet.sequence).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers.len() as u64
+        };
+        let total = arrived.len() as u64;
+        let (frames, buffer) = play(arrived, secs(59.02));
+        let counts = buffer.counts();
+        check_sums(&counts, buffer.waiting(), frames.len() as u64);
+        assert_eq!(counts.duplicate, total - unique, "no packet is played twice: {counts:?}");
+        let waiting = buffer.waiting() as u64;
+        assert_eq!(counts.played + counts.late + waiting, unique);
+        // What was lost before the first packet or after the last is not known of.
+        let known = counts.lost + counts.played + counts.late + waiting;
+        assert!((2_930..=2_950).contains(&known), "{counts:?}");
+        assert!(counts.late * 100 <= unique * 4, "few come too late: {counts:?}");
+        // Of the losses within speech, most; the pauses have no copy to recover from.
+        assert!(counts.frames_recovered * 10 > counts.lost * 3, "{counts:?}");
+        assert!((60.0..=110.0).contains(&counts.mean_depth_ms), "{counts:?}");
+        assert!(counts.max_depth_ms <= 160.0, "{counts:?}");
+        let (loud, tonal) = tonal(&frames);
+        assert!((56 * 29..=56 * 32).contains(&loud), "600 ms of each second: {loud}, {counts:?}");
+        assert!(tonal > without - 0.05, "seed {seed}: {tonal} of the loud frames, {without} without losses, {counts:?}");
+    }
+}
+
+/// How many frames of 56 s are loud, and the share of them that are the tone and little else.
+fn tonal(frames: &[PlayedFrame]) -> (usize, f64) {
+    let loud: Vec<_> = frames[100..2_900].iter().filter(|frame| loudest(&frame.samples) > 3_000).collect();
+    let tonal = loud.iter().filter(|frame| share(&frame.samples, RATE, HZ) > 0.8).count();
+    (loud.len(), tonal as f64 / loud.len() as f64)
+}
+
+#[test]
+fn a_drifting_clock_neither_runs_dry_nor_fills_the_buffer() {
+    let steady = send(&talk(300.0), OpusSettings::default());
+    for ppm in [-200.0, 200.0] {
+        let sent = paced(&steady, ppm);
+        let (frames, buffer) = play(Network { delay_ms: 20, jitter_ms: 10, ..Default::default() }.carry(&sent, 3), secs(299.0));
+        let counts = buffer.counts();
+        check_sums(&counts, buffer.waiting(), frames.len() as u64);
+        assert!(counts.late <= 2 && counts.lost == 0 && counts.frames_concealed <= 5, "{ppm}: {counts:?}");
+        assert!(counts.depth_ms <= 60.0 && counts.max_depth_ms <= 80.0, "{ppm}: {counts:?}");
+        assert_eq!(counts.cut_ms, 0.0);
+        // 200 ppm of 300 s are 60 ms.
+        let moved = counts.inserted_ms - counts.left_out_ms;
+        assert!(if ppm > 0.0 { moved < -20.0 } else { moved > 20.0 }, "{ppm}: {counts:?}");
+        // Each of the talks is whole.
+        let loud: usize = samples_of(&frames).chunks_exact(480).filter(|part| loudest(part) > 3_000).count();
+        assert!((298 * 60..=300 * 62).contains(&loud), "{ppm}: {loud}");
+    }
+}
+
+#[test]
+fn after_a_spike_the_delay_returns_to_what_it_was() {
+    let sent = send(&talk(40.0), OpusSettings::default());
+    let mut arrived = Network { delay_ms: 20, ..Default::default() }.carry(&sent, 1);
+    // Whatever was to come within these 300 ms comes at their end.
+    for (at, _) in &mut arrived {
+        if (secs(10.1)..secs(10.4)).contains(at) {
+            *at = secs(10.4);
+        }
+    }
+    let (frames, buffer) = play(arrived, secs(39.0));
+    let counts = buffer.counts();
+    check_sums(&counts, buffer.waiting(), frames.len() as u64);
+    assert_eq!((counts.late, counts.lost, counts.cut_ms), (0, 0, 0.0), "what came late was played: {counts:?}");
+    assert!((200.0..=400.0).contains(&counts.max_depth_ms), "{counts:?}");
+    assert!(counts.depth_ms <= 45.0, "{counts:?}");
+    assert!(counts.inserted_ms > 200.0 && (counts.inserted_ms - counts.left_out_ms).abs() < 45.0, "{counts:?}");
+    assert!(counts.frames_concealed <= 6, "{counts:?}");
+}
+
+#[test]
+fn on_a_noisy_line_the_delay_returns_too() {
+    let mut samples = talk(40.0);
+    let mut random = Random(5);
+    // Some -45 dBFS.
+    samples.iter_mut().for_each(|sample| *sample = sample.saturating_add(random.below(640) as i16 - 320));
+    let sent = send(&samples, OpusSettings::default());
+    let mut arrived = Network { delay_ms: 20, ..Default::default() }.carry(&sent, 1);
+    for (at, _) in &mut arrived {
+        if (secs(10.1)..secs(10.4)).contains(at) {
+            *at = secs(10.4);
+        }
+    }
+    let (_, buffer) = play(arrived, secs(39.0));
+    let counts = buffer.counts();
+    assert!(counts.max_depth_ms > 200.0 && counts.depth_ms <= 45.0, "{counts:?}");
+    assert_eq!(counts.cut_ms, 0.0);
+}
+
+#[test]
+fn at_the_hard_limit_speech_is_left_out() {
+    let sent = send(&tone(RATE, HZ, 30.0), OpusSettings::default());
+    let mut arrived = Network { delay_ms: 20, ..Default::default() }.carry(&sent, 1);
+    for (at, _) in &mut arrived {
+        if (secs(10.0)..secs(11.5)).contains(at) {
+            *at = secs(11.5);
+        }
+    }
+    let (frames, buffer) = play(arrived, secs(29.0));
+    let counts = buffer.counts();
+    check_sums(&counts, buffer.waiting(), frames.len() as u64);
+    assert!(counts.cut_ms > 1_000.0, "{counts:?}");
+    // A tone has no silence to leave out: the depth stays where the cut has left it, at the limit.
+    assert!(counts.depth_ms <= 400.0, "{counts:?}");
+}
+
+#[test]
+fn a_pause_of_dtx_is_silence_and_no_loss() {
+    let settings = OpusSettings { dtx: true, ..Default::default() };
+    let sent = send(&talk(30.0), settings);
+    assert!(sent.len() < 1_400, "DTX leaves packets out: {}", sent.len());
+    let (frames, buffer) = play(Network { delay_ms: 20, jitter_ms: 20, ..Default::default() }.carry(&sent, 9), secs(29.0));
+    let counts = buffer.counts();
+    check_sums(&counts, buffer.waiting(), frames.len() as u64);
+    assert_eq!((counts.lost, counts.frames_recovered), (0, 0), "{counts:?}");
+    assert!(counts.frames_concealed <= 5, "{counts:?}");
+    assert!(counts.frames_silent > 100, "{counts:?}");
+    assert!(counts.max_depth_ms < 100.0, "{counts:?}");
+    // The talks begin a second apart, as they were said, but for what the depth grew.
+    let out = samples_of(&frames);
+    let begins: Vec<usize> =
+        (48_000..out.len()).filter(|n| out[*n].unsigned_abs() > 2_000 && loudest(&out[n - 9_600..*n]) <= 2_000).collect();
+    assert!(begins.len() >= 26, "{}", begins.len());
+    for pair in begins[3..].windows(2) {
+        assert!((pair[1] - pair[0]).abs_diff(48_000) <= 2_400, "{begins:?}");
+    }
+}
+
+#[test]
+fn a_muted_track_is_silence_and_goes_on_when_it_is_unmuted() {
+    let sent = send(&tone(RATE, HZ, 20.0), OpusSettings::default());
+    // No packet is sent for five seconds: the numbers go on, the time stamps run, or stand still.
+    for runs in [true, false] {
+        let mut muted: Vec<Sent> = sent.clone();
+        for (n, (leaves, packet)) in muted.iter_mut().enumerate().skip(500) {
+            *leaves += secs(5.0);
+            if runs {
+                packet.time = RtpTime::new(5_000_000_000 + (n as u64 + 250) * 960);
+            }
+        }
+        let (frames, buffer) = play(Network { delay_ms: 20, ..Default::default() }.carry(&muted, 1), secs(24.0));
+        let counts = buffer.counts();
+        check_sums(&counts, buffer.waiting(), frames.len() as u64);
+        assert_eq!((counts.lost, counts.late, counts.cut_ms), (0, 0, 0.0), "{counts:?}");
+        assert!(counts.frames_concealed <= 5 && (243..=253).contains(&counts.frames_silent), "{counts:?}");
+        assert!(counts.depth_ms <= 41.0, "{counts:?}");
+        assert_eq!(counts.resyncs, u64::from(!runs));
+    }
+}
+
+#[test]
+fn a_stream_that_begins_anew_is_told_once_and_played_on() {
+    let first = send(&tone(RATE, HZ, 5.0), OpusSettings::default());
+    let change: [fn(&mut RtpAudio); 3] =
+        [|packet| packet.ssrc = 8, |packet| packet.sequence += 100_000, |packet| packet.time = packet.time.plus(1_234_567_890)];
+    for (kind, change) in change.into_iter().enumerate() {
+        let mut sent = first.clone();
+        for (leaves, mut packet) in first.iter().cloned() {
+            packet.sequence += first.len() as u64;
+            packet.time = packet.time.plus(5 * 48_000);
+            change(&mut packet);
+            sent.push((leaves + secs(5.0), packet));
+        }
+        let (frames, buffer) = play(Network { delay_ms: 20, jitter_ms: 5, ..Default::default() }.carry(&sent, 4), secs(9.5));
+        let counts = buffer.counts();
+        check_sums(&counts, buffer.waiting(), frames.len() as u64);
+        assert_eq!(counts.resyncs, 1, "{kind}: {counts:?}");
+        let told: Vec<_> = frames.iter().enumerate().filter(|(_, frame)| frame.resynced).map(|(n, _)| n).collect();
+        assert!(told.len() == 1 && (250..256).contains(&told[0]), "{kind}: {told:?}");
+        assert!(counts.lost <= 1 && counts.frames_concealed + counts.frames_recovered <= 3, "{kind}: {counts:?}");
+        assert!(counts.frames_silent <= 6, "{kind}: {counts:?}");
+    }
+}
+
+#[test]
+fn numbers_that_wrap_are_extended() {
+    let mut sequence = Extender::sequence();
+    let extended: Vec<u64> = [65_534, 65_535, 1, 0, 2, 65_533, 3].into_iter().map(|number| sequence.extend(number)).collect();
+    assert_eq!(extended, [131_070, 131_071, 131_073, 131_072, 131_074, 131_069, 131_075]);
+    let mut time = Extender::time();
+    let first = time.extend(u32::MAX - 100);
+    assert_eq!(time.extend(859) - first, 960);
+    let mut early = Extender::sequence();
+    let first = early.extend(0);
+    assert_eq!(early.extend(65_535), first - 1, "what was sent before the first has a place");
+}
+
+#[test]
+fn a_stream_plays_on_over_the_wrap_of_its_numbers() {
+    let (mut sequence, mut time) = (Extender::sequence(), Extender::time());
+    let mut sent = send(&tone(RATE, HZ, 10.0), OpusSettings::default());
+    for (n, (_, packet)) in sent.iter_mut().enumerate() {
+        packet.sequence = sequence.extend(65_400 + n as u32);
+        packet.time = RtpTime::new(time.extend((u32::MAX - 200_000).wrapping_add(n as u32 * 960)));
+    }
+    let (frames, buffer) = play(Network { delay_ms: 20, jitter_ms: 15, ..Default::default() }.carry(&sent, 4), secs(9.0));
+    let counts = buffer.counts();
+    check_sums(&counts, buffer.waiting(), frames.len() as u64);
+    assert_eq!((counts.lost, counts.resyncs), (0, 0), "{counts:?}");
+    assert!(counts.frames_silent <= 6, "{counts:?}");
+}
+
+/// What a recording of `length` samples holds of a track, and the runs.
+fn record(
+    timeline: &mut Timeline,
+    clock: &mut RoomClock,
+    start: Instant,
+    arrived: Vec<Sent>,
+    mut reports: Vec<(Duration, SenderReport)>,
+) -> (Vec<i16>, Vec<PlacedRun>) {
+    let mut runs = Vec::new();
+    for (at, packet) in arrived {
+        while reports.first().is_some_and(|(when, _)| *when <= at) {
+            timeline.report(clock, reports.remove(0).1);
+        }
+        timeline.push(start + at, packet);
+        runs.extend(std::iter::from_fn(|| timeline.pop(clock, start + at)));
+    }
+    runs.extend(std::iter::from_fn(|| timeline.finish(clock)));
+    let mut track: Vec<i16> = Vec::new();
+    for run in &runs {
+        assert!(run.at.get() >= track.len() as u64, "nothing is placed twice");
+        track.resize(run.at.get() as usize, 0);
+        track.extend_from_slice(&run.samples);
+    }
+    (track, runs)
+}
+
+/// A sender of the room: its media clock begins anywhere and is fast by `ppm`; its reports tell the room's wall clock.
+struct Talker {
+    ssrc: u32,
+    media: u64,
+    ppm: f64,
+}
+
+impl Talker {
+    /// What it sends of what [`send`] gives.
+    fn packets(&self, sent: &[Sent]) -> Vec<Sent> {
+        let mut sent = paced(sent, self.ppm);
+        for (_, packet) in &mut sent {
+            packet.ssrc = self.ssrc;
+            packet.time = RtpTime::new(packet.time.ticks() - 5_000_000_000 + self.media);
+        }
+        sent
+    }
+
+    /// One every three seconds.
+    fn reports(&self, seconds: u32) -> Vec<(Duration, SenderReport)> {
+        let report = |second: u32| {
+            let rtp = self.media + (f64::from(second) * 48_000.0 * (1.0 + self.ppm * 1e-6)).round() as u64;
+            let ntp = NtpTime::new(3_900_000_000 + second, 123_456_789);
+            (Duration::from_secs(second.into()), SenderReport { ssrc: self.ssrc, ntp, rtp: rtp as u32 })
+        };
+        (1..seconds / 3).map(|n| report(n * 3)).collect()
+    }
+}
+
+/// By how many samples `b` is later than `a` around `at`, at the most 4000.
+fn lag(a: &[i16], b: &[i16], at: usize) -> i64 {
+    const LEN: usize = 24_000;
+    let score = |lag: i64| -> i64 {
+        let from = (at as i64 + lag) as usize;
+        a[at..at + LEN].iter().zip(&b[from..from + LEN]).step_by(7).map(|(x, y)| i64::from(*x) * i64::from(*y)).sum()
+    };
+    let coarse = (-4_000..=4_000).step_by(4).max_by_key(|lag| score(*lag)).expect("some lag");
+    (coarse - 8..=coarse + 8).max_by_key(|lag| score(*lag)).expect("some lag")
+}
+
+/// Bursts of noise of a second every two: no two places are alike.
+fn noise(seconds: u32) -> Vec<i16> {
+    let mut random = Random(99);
+    let mut smooth = 0.0;
+    (0..seconds * 48_000)
+        .map(|n| {
+            smooth += ((random.below(40_000) as f64 - 20_000.0) - smooth) * 0.2;
+            if n % 96_000 < 48_000 { smooth as i16 } else { 0 }
+        })
+        .collect()
+}
+
+#[test]
+fn two_tracks_of_a_room_are_aligned_to_the_sample_as_their_reports_say() {
+    let sent = send(&noise(24), OpusSettings { bitrate: 64_000, ..Default::default() });
+    let start = Instant::now();
+    let mut clock = RoomClock::default();
+    let tracks: Vec<_> =
+        [(Talker { ssrc: 1, media: 77_777, ppm: 0.0 }, 10), (Talker { ssrc: 2, media: (1 << 32) - 200_000, ppm: 0.0 }, 55)]
+            .into_iter()
+            .map(|(talker, delay_ms)| {
+                let sent = talker.packets(&sent);
+                let network = Network { delay_ms, jitter_ms: 30, loss_percent: 1, ..Default::default() };
+                let mut timeline = Timeline::new(RATE, start).expect("a timeline");
+                let (track, runs) = record(&mut timeline, &mut clock, start, network.carry(&sent, delay_ms), talker.reports(24));
+                (track, runs, timeline)
+            })
+            .collect();
+    let [(first, runs, one), (second, others, two)] = &tracks[..] else { panic!("two tracks") };
+    assert_eq!([one.placed_by(), two.placed_by()], [Some(PlacedBy::SenderReport); 2]);
+    assert!(lag(first, second, 12_000) > 1_000, "before the reports, the arrival tells: the network's delay is in it");
+    for at in [6.1, 10.1, 14.1, 20.1] {
+        assert_eq!(lag(first, second, (at * 48_000.0) as usize), 0, "at {at} s");
+    }
+    assert_eq!((runs[0].placed_by, others[0].placed_by), (PlacedBy::Arrival, PlacedBy::Arrival));
+    let counts = two.counts();
+    assert_eq!(one.counts().moved_ms, 0.0, "the first sets the room's clock: {:?}", one.counts());
+    assert!(counts.moves == 1 && (-60.0..-30.0).contains(&counts.moved_ms) && counts.off_ms == 0.0, "{counts:?}");
+    assert!(counts.lost > 0 && counts.late == 0 && counts.recovered_ms + counts.concealed_ms > 0.0, "{counts:?}");
+}
+
+#[test]
+fn a_drifting_track_is_kept_in_its_place_and_no_speech_of_it_is_cut() {
+    let sent = send(&noise(200), OpusSettings::default());
+    for ppm in [-200.0, 200.0] {
+        let start = Instant::now();
+        let mut clock = RoomClock::default();
+        let steady = Talker { ssrc: 1, media: 9_000_000, ppm: 0.0 };
+        let drifting = Talker { ssrc: 2, media: 1_000, ppm };
+        let network = Network { delay_ms: 20, jitter_ms: 10, ..Default::default() };
+        let mut tracks = Vec::new();
+        for talker in [steady, drifting] {
+            let sent = talker.packets(&sent);
+            let mut timeline = Timeline::new(RATE, start).expect("a timeline");
+            let (track, _) = record(&mut timeline, &mut clock, start, network.carry(&sent, 5), talker.reports(200));
+            tracks.push((track, timeline.counts()));
+        }
+        let counts = tracks[1].1;
+        assert!(counts.moves >= 3, "{counts:?}");
+        assert!(if ppm > 0.0 { counts.moved_ms < -20.0 } else { counts.moved_ms > 20.0 }, "{counts:?}");
+        // The 198th second was said so much earlier or later: sample n of a fast clock is at n / (1 + ppm).
+        let said = (198.0 * 48_000.0 * -ppm * 1e-6) as i64;
+        let off = lag(&tracks[0].0, &tracks[1].0, 198 * 48_000 + 12_000) - said;
+        assert!(off.abs() <= 10 * 48, "{ppm}: {off} samples, {counts:?}");
+        let loud = |track: &[i16]| track.chunks_exact(480).filter(|part| loudest(part) > 1_000).count();
+        assert!(loud(&tracks[0].0).abs_diff(loud(&tracks[1].0)) <= 100, "{} {}", loud(&tracks[0].0), loud(&tracks[1].0));
+    }
+}
+
+#[test]
+fn a_gap_stays_a_gap_whether_the_sender_paused_or_the_line_was_dead() {
+    let talker = Talker { ssrc: 1, media: 0, ppm: 0.0 };
+    let start = Instant::now();
+    let mut sent = talker.packets(&send(&tone(RATE, HZ, 10.0), OpusSettings::default()));
+    sent.retain(|(leaves, _)| !(secs(4.0)..secs(6.0)).contains(leaves));
+    for lost in [true, false] {
+        if !lost {
+            sent.iter_mut().enumerate().for_each(|(n, (_, packet))| packet.sequence = 70_000 + n as u64);
+        }
+        let mut timeline = Timeline::new(RATE, start).expect("a timeline");
+        let (track, runs) = record(&mut timeline, &mut RoomClock::default(), start, sent.clone(), Vec::new());
+        assert!(track.len().abs_diff(480_000) <= 960, "{}", track.len());
+        assert_eq!(loudest(&track[48_000 * 42 / 10..48_000 * 59 / 10]), 0);
+        assert!(share(&track[48_000 * 62 / 10..48_000 * 99 / 10], RATE, HZ) > 0.95);
+        assert_eq!(timeline.counts().lost, if lost { 100 } else { 0 });
+        assert!(runs.iter().all(|run| run.placed_by == PlacedBy::Arrival));
+    }
+}
+
+#[test]
+fn reordered_and_doubled_packets_are_each_placed_once() {
+    let talker = Talker { ssrc: 1, media: 0, ppm: 0.0 };
+    let start = Instant::now();
+    let sent = talker.packets(&send(&tone(RATE, HZ, 20.0), OpusSettings::default()));
+    let network = Network { delay_ms: 10, jitter_ms: 90, double_percent: 20, ..Default::default() };
+    let mut timeline = Timeline::new(RATE, start).expect("a timeline");
+    let (track, _) = record(&mut timeline, &mut RoomClock::default(), start, network.carry(&sent, 5), Vec::new());
+    let counts = timeline.counts();
+    assert_eq!((counts.lost, counts.late), (0, 0), "{counts:?}");
+    assert!(counts.duplicate > 100 && counts.received - counts.duplicate == 1_000, "{counts:?}");
+    assert!(share(&track[48_000..19 * 48_000], RATE, HZ) > 0.95, "one tone without a break");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_opus_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), lost in 0..20_000_usize) {
+        let mut decoder = OpusDecoder::new(Rate::HZ_16000).expect("a decoder");
+        let mut out = Vec::new();
+        let _ = (carries_fec(&bytes), is_dtx(&bytes));
+        if let Ok(samples) = decoder.decode(&bytes, &mut out) {
+            prop_assert_eq!(Ok(samples), packet_samples(&bytes, Rate::HZ_16000));
+        }
+        let _ = decoder.recover(&bytes, lost, &mut out);
+        let _ = decoder.conceal(lost, &mut out);
+    }
+
+    #[test]
+    fn no_packets_make_the_jitter_buffer_panic_or_miscount(
+        packets in proptest::collection::vec(
+            (0..2_u32, prop_oneof![0..400_u64, any::<u64>()], prop_oneof![0..400_000_u64, any::<u64>()], 0..60_u64,
+             proptest::collection::vec(any::<u8>(), 0..12)), 0..200)
+    ) {
+        let start = Instant::now();
+        let mut now = start;
+        let mut buffer = JitterBuffer::new(Rate::HZ_8000, JitterLimits::default(), start).expect("a buffer");
+        let mut frames = 0;
+        for (ssrc, sequence, time, ms, payload) in packets {
+            now += Duration::from_millis(ms);
+            buffer.push(now, RtpAudio { ssrc, sequence, time: RtpTime::new(time), payload });
+            while let Some(frame) = buffer.pop(now) {
+                prop_assert_eq!(frame.samples.len(), 160);
+                frames += 1;
+            }
+        }
+        if frames > 0 {
+            prop_assert_eq!(frames, (now - start).as_millis() as u64 / 20 + 1, "one frame every 20 ms");
+        }
+        let counts = buffer.counts();
+        let JitterCounts { played, duplicate, late, malformed, empty, discarded, .. } = counts;
+        prop_assert_eq!(counts.received, played + duplicate + late + malformed + empty + discarded + buffer.waiting() as u64);
+    }
+
+    #[test]
+    fn no_packets_or_reports_make_the_timeline_panic_or_place_anything_twice(
+        packets in proptest::collection::vec(
+            (0..2_u32, prop_oneof![0..400_u64, any::<u64>()], prop_oneof![0..400_000_u64, any::<u64>()], 0..60_u64,
+             proptest::collection::vec(any::<u8>(), 0..12), any::<u64>()), 0..200)
+    ) {
+        let start = Instant::now();
+        let (mut now, mut clock, mut end) = (start, RoomClock::default(), 0);
+        let mut timeline = Timeline::new(Rate::HZ_8000, start).expect("a timeline");
+        let mut runs = Vec::new();
+        for (ssrc, sequence, time, ms, payload, ntp) in packets {
+            now += Duration::from_millis(ms);
+            if ms % 8 == 0 {
+                timeline.report(&mut clock, SenderReport { ssrc, ntp: NtpTime::from_bits(ntp), rtp: time as u32 });
+            }
+            timeline.push(now, RtpAudio { ssrc, sequence, time: RtpTime::new(time), payload });
+            runs.extend(std::iter::from_fn(|| timeline.pop(&mut clock, now)));
+        }
+        runs.extend(std::iter::from_fn(|| timeline.finish(&mut clock)));
+        for run in runs {
+            prop_assert!(run.at.get() >= end && !run.samples.is_empty());
+            end = run.at.get() + run.samples.len() as u64;
+        }
+    }
+}
