@@ -5,11 +5,13 @@ mod capability;
 pub mod chat;
 pub mod chirp;
 pub mod process;
+mod set_up;
 pub mod tls;
 mod way_out;
 pub mod web_socket;
 
 pub use arrival::{Arrival, Arrivals, CallerLeg, wait_for};
 pub use capability::{CAPABILITIES, Capability, capability_table};
+pub use set_up::{SetUp, SetUpTimes, Stage, StageTime};
 pub(crate) use way_out::hide_address;
 pub use way_out::{BadWayOut, ConnectError, ConnectOptions, WayOut};

@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::Capability;
 use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg, Secret};
 use super::chirp::{self, Credentials, DialOptions};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
+use super::{Capability, SetUp, Stage};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
 
@@ -54,13 +54,15 @@ pub struct ConnectOptions {
     pub openai_key: Option<Secret>,
     /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
     pub agent_speaks_first: bool,
+    /// An agent that cannot be reached is not tried again.
+    pub once: bool,
 }
 
 impl Default for ConnectOptions {
     /// 16 kHz, no credentials; the caller speaks first.
     fn default() -> Self {
         let (credentials, chat_secret, openai_key) = (None, None, None);
-        Self { rate: Rate::HZ_16000, credentials, chat_secret, openai_key, agent_speaks_first: false }
+        Self { rate: Rate::HZ_16000, credentials, chat_secret, openai_key, agent_speaks_first: false, once: false }
     }
 }
 
@@ -97,20 +99,33 @@ impl WayOut {
         }
     }
 
-    /// Places a call to the agent.
+    /// Places a call to the agent. Its stages go into `set_up`, also of a call that fails.
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub async fn connect(&self, options: &ConnectOptions, ids: &CallIds) -> Result<Box<dyn Leg>, ConnectError> {
+    pub async fn connect(&self, options: &ConnectOptions, ids: &CallIds, set_up: &mut SetUp) -> Result<Box<dyn Leg>, ConnectError> {
         match self {
             Self::Chirp(url) => {
-                let headers = id_headers(ids);
-                let credentials = options.credentials.clone();
-                Ok(Box::new(chirp::dial(url, &DialOptions { credentials, headers, ..DialOptions::default() }).await?))
+                let (headers, credentials) = (id_headers(ids), options.credentials.clone());
+                let options = DialOptions { credentials, headers, once: options.once, ..DialOptions::default() };
+                Ok(Box::new(chirp::dial(url, &options, set_up).await?))
             }
-            Self::Process(words) => Ok(Box::new(ProcessLeg::spawn(words, options.rate, ids)?)),
-            Self::Chat(url) => Ok(Box::new(chat::dial(url, options.chat_secret.as_ref(), &id_headers(ids)).await?)),
-            Self::ChatProcess(words) => Ok(Box::new(ChatProcess::spawn(words, ids)?)),
+            Self::Process(words) => {
+                set_up.enter(Stage::Process);
+                let agent = ProcessLeg::spawn(words, options.rate, ids)?;
+                set_up.done();
+                Ok(Box::new(agent))
+            }
+            Self::Chat(url) => {
+                let secret = options.chat_secret.as_ref();
+                Ok(Box::new(chat::dial(url, secret, &id_headers(ids), options.once, set_up).await?))
+            }
+            Self::ChatProcess(words) => {
+                set_up.enter(Stage::Process);
+                let agent = ChatProcess::spawn(words, ids)?;
+                set_up.done();
+                Ok(Box::new(agent))
+            }
             Self::OpenAi(server) => {
                 let key = options.openai_key.clone();
                 Ok(Box::new(OpenAiLeg::begin(server, key, options.agent_speaks_first)?))

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::{Socket, shown};
 use crate::transport::tls::{self, TlsError, Wire};
+use crate::transport::{SetUp, Stage};
 
 /// Tries after the first (Cekura's CHIRP page: three).
 const RETRIES: u32 = 3;
@@ -43,7 +44,7 @@ pub enum DialError {
         status: u16,
     },
     /// Nobody there, each time that we tried.
-    #[error("{} cannot be reached, tried {tries} times: {problem}", shown(url))]
+    #[error("{} cannot be reached, tried {}: {problem}", shown(url), times(*tries))]
     Unreachable {
         /// Whom we dialled.
         url: Url,
@@ -84,7 +85,8 @@ pub(in crate::transport) fn headers(
     told.into_iter().map(header).collect()
 }
 
-/// Connects to a WebSocket server that speaks `wire`; tries again three times, with a growing pause, when it cannot be reached.
+/// Connects to a WebSocket server that speaks `wire`; when it cannot be reached, tries again three times, with a growing pause,
+/// or not at all where it is to be tried `once`.
 ///
 /// # Errors
 /// [`DialError`].
@@ -93,25 +95,33 @@ pub(in crate::transport) async fn connect(
     wire: &'static str,
     headers: &[(HeaderName, HeaderValue)],
     config: WebSocketConfig,
+    once: bool,
+    set_up: &mut SetUp,
 ) -> Result<Socket, DialError> {
     let mut pause = BACKOFF;
     let mut tries = 1;
     loop {
-        let attempt = tokio::time::timeout(TRY_TIME, try_once(url, wire, headers, config));
+        let attempt = tokio::time::timeout(TRY_TIME, try_once(url, wire, headers, config, set_up));
         let problem = match attempt.await {
             Ok(Ok(socket)) => return Ok(socket),
             Ok(Err(Attempt::Final(error))) => return Err(error),
             Ok(Err(Attempt::Again(problem))) => problem,
             Err(_) => format!("no answer within {} s", TRY_TIME.as_secs()),
         };
-        if tries > RETRIES {
+        if once || tries > RETRIES {
             return Err(DialError::Unreachable { url: url.clone(), tries, problem });
         }
         tracing::info!("{} cannot be reached ({problem}); trying again in {} ms", shown(url), pause.as_millis());
         tokio::time::sleep(pause).await;
         pause *= 2;
         tries += 1;
+        set_up.again();
     }
+}
+
+/// `once`, `4 times`.
+fn times(tries: u32) -> String {
+    if tries == 1 { "once".to_owned() } else { format!("{tries} times") }
 }
 
 /// Why one try failed.
@@ -125,14 +135,17 @@ async fn try_once(
     wire: &'static str,
     headers: &[(HeaderName, HeaderValue)],
     config: WebSocketConfig,
+    set_up: &mut SetUp,
 ) -> Result<Socket, Attempt> {
     let again = |error: io::Error| Attempt::Again(error.to_string());
     let request = request(url, headers).map_err(Attempt::Final)?;
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
+    set_up.enter(Stage::Tcp);
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(again)?;
     stream.set_nodelay(true).map_err(again)?;
     let stream: Box<dyn Wire> = if url.scheme() == "wss" {
+        set_up.enter(Stage::Tls);
         let config = tls::client_config().map_err(|error| Attempt::Final(error.into()))?;
         let name = host.trim_matches(['[', ']']).to_owned();
         let name = rustls::pki_types::ServerName::try_from(name)
@@ -142,8 +155,12 @@ async fn try_once(
     } else {
         Box::new(stream)
     };
+    set_up.enter(Stage::WebSocket);
     match client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(socket),
+        Ok((socket, _)) => {
+            set_up.done();
+            Ok(socket)
+        }
         Err(WsError::Http(response)) => Err(refused(url, wire, response.status())),
         Err(error) => Err(Attempt::Again(error.to_string())),
     }
