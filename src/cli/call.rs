@@ -65,7 +65,7 @@ pub struct Args {
     patience_s: Option<f64>,
     #[command(flatten, next_help_heading = "Load")]
     load: LoadArgs,
-    #[command(flatten, next_help_heading = "Options")]
+    #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
     speech: SpeechArgs,
