@@ -70,7 +70,7 @@ impl Agent {
 
 async fn refuse(mut stream: TcpStream) {
     let mut request = [0; 4096];
-    stream.read(&mut request).await.unwrap();
+    assert!(stream.read(&mut request).await.unwrap() > 0, "an upgrade request comes");
     stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
 }
 
