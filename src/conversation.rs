@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::call::{Call, CallControl, CallEnd, CallIds, CallOutcome, CallTime, EndReason, Leg, Limits, Observer, Side};
 use crate::record::{CallInfo, PartyInfo, RecordError, Recorder};
-use crate::transport::ConnectError;
+use crate::transport::{ConnectError, SetUp, SetUpTimes};
 
 /// A call that is over.
 #[derive(Debug)]
@@ -25,13 +25,15 @@ pub struct FinishedCall {
     pub recording: Option<Result<CallInfo, RecordError>>,
     /// The agent could not be reached, and why.
     pub unreachable: Option<String>,
+    /// How long it took to reach the agent.
+    pub set_up: SetUpTimes,
 }
 
 /// A call to an agent that could not be reached.
 #[must_use]
-pub fn unreachable_agent(ids: CallIds, began: DateTime<Utc>, error: &ConnectError) -> FinishedCall {
+pub fn unreachable_agent(ids: CallIds, began: DateTime<Utc>, error: &ConnectError, set_up: &SetUp) -> FinishedCall {
     let end = CallEnd { by: Some(Side::Agent), reason: EndReason::ConnectionLost, detail: error.to_string() };
-    FinishedCall::unrecorded(ids, began, end, Some(error.to_string()))
+    FinishedCall { set_up: set_up.times(), ..FinishedCall::unrecorded(ids, began, end, Some(error.to_string())) }
 }
 
 impl FinishedCall {
@@ -44,8 +46,8 @@ impl FinishedCall {
 
     /// A call that nobody recorded, because it never began.
     pub(crate) fn unrecorded(ids: CallIds, began: DateTime<Utc>, end: CallEnd, unreachable: Option<String>) -> Self {
-        let outcome = CallOutcome { end, duration: Duration::ZERO };
-        Self { ids, began, folder: None, outcome, recording: None, unreachable }
+        let outcome = CallOutcome { end, duration: Duration::ZERO, first_agent_audio: None };
+        Self { ids, began, folder: None, outcome, recording: None, unreachable, set_up: SetUpTimes::default() }
     }
 }
 
@@ -65,9 +67,9 @@ pub struct Recording {
 impl Recording {
     /// Makes the call's folder, named by its id, below `out`; without one nothing is recorded. Off the runtime's threads: a
     /// slow disk holds up no other call.
-    pub async fn begin(out: Option<&Path>, ids: &CallIds, caller: PartyInfo, agent: PartyInfo) -> Self {
+    pub async fn begin(out: Option<&Path>, ids: &CallIds, caller: PartyInfo, agent: PartyInfo, set_up: &SetUp) -> Self {
         let Some(folder) = out.map(|out| out.join(&ids.call_id)) else { return Self { folder: None, recorder: None } };
-        let info = CallInfo::new(ids.clone(), caller, agent);
+        let info = CallInfo { set_up: set_up.times(), ..CallInfo::new(ids.clone(), caller, agent) };
         let place = folder.clone();
         let work = tokio::task::spawn_blocking(move || Recorder::begin(&place, info));
         let recorder = work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -87,12 +89,14 @@ pub struct Conversation {
     pub began: DateTime<Utc>,
     /// Its recording.
     pub recording: Recording,
+    /// How the agent was reached; its first audio is still to come.
+    pub set_up: SetUp,
 }
 
 impl Conversation {
     /// Carries the call out.
     pub async fn carry_out(self, limits: Limits, control: CallControl, observer: Observer) -> FinishedCall {
-        let Self { caller, agent, ids, began, recording: Recording { folder, recorder } } = self;
+        let Self { caller, agent, ids, began, recording: Recording { folder, recorder }, mut set_up } = self;
         let started = Instant::now();
         let (recorder, mut recording) = match recorder.transpose() {
             Ok(recorder) => (recorder, None),
@@ -101,14 +105,16 @@ impl Conversation {
         let outcome = match Call::new(caller, agent, limits) {
             Err(unable) => {
                 let end = CallEnd { by: None, reason: EndReason::ProtocolError, detail: unable.to_string() };
-                CallOutcome { end, duration: started.elapsed() }
+                CallOutcome { end, duration: started.elapsed(), first_agent_audio: None }
             }
             Ok(call) => {
                 let call = call.controlled_by(control).observe(observer);
                 match recorder {
                     None => call.run().await.0,
                     Some(recorder) => {
-                        let (outcome, recorder) = call.record(recorder).run().await;
+                        let (outcome, mut recorder) = call.record(recorder).run().await;
+                        note_first_audio(&mut set_up, started, &outcome);
+                        recorder.set_up(set_up.times());
                         let end = CallTime::after(outcome.duration);
                         recording = Some(recorder.finish(end, outcome.end.clone()).await);
                         outcome
@@ -116,7 +122,14 @@ impl Conversation {
                 }
             }
         };
-        FinishedCall { ids, began, folder, outcome, recording, unreachable: None }
+        note_first_audio(&mut set_up, started, &outcome);
+        FinishedCall { ids, began, folder, outcome, recording, unreachable: None, set_up: set_up.times() }
+    }
+}
+
+fn note_first_audio(set_up: &mut SetUp, started: Instant, outcome: &CallOutcome) {
+    if let Some(after) = outcome.first_agent_audio {
+        set_up.first_audio(started, after);
     }
 }
 

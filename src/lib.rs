@@ -39,6 +39,7 @@ pub mod config;
 pub mod conversation;
 pub mod error;
 mod files;
+mod host;
 mod http;
 pub mod ledger;
 pub mod measure;

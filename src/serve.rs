@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::call::{CallControl, CallEnd, CallIds, EndReason, Leg, LegCommand, LegEvent, Limits, LoggedEvent, Side};
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info, unreachable_agent};
-use crate::transport::{Arrival, Arrivals, ConnectError, ConnectOptions, WayOut, wait_for};
+use crate::transport::{Arrival, Arrivals, ConnectError, ConnectOptions, SetUp, WayOut, wait_for};
 
 /// Whom to connect the calls to, and where to record them.
 #[derive(Debug, Clone)]
@@ -84,11 +84,12 @@ async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSend
     // Nobody may be left to hear what happens: then nobody misses it.
     drop(happenings.send(Happening::Began(ids.clone())));
     let caller = party_info(&*leg);
+    let mut set_up = SetUp::default();
     let ready = wait_for(&mut *leg, async {
         let mut connect = desk.connect.clone();
         connect.agent_speaks_first = agent_speaks_first.unwrap_or(connect.agent_speaks_first);
-        let agent = desk.agent.connect(&connect, &ids).await?;
-        let recording = Recording::begin(desk.out.as_deref(), &ids, caller, party_info(&*agent)).await;
+        let agent = desk.agent.connect(&connect, &ids, &mut set_up).await?;
+        let recording = Recording::begin(desk.out.as_deref(), &ids, caller, party_info(&*agent), &set_up).await;
         Ok::<_, ConnectError>((agent, recording))
     });
     let ready = tokio::select! {
@@ -104,13 +105,13 @@ async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSend
         Some(Ok(Ok((agent, recording)))) => {
             let (sender, told) = (happenings.clone(), ids.clone());
             let observe = move |event: &LoggedEvent| drop(sender.send(Happening::Event(told.clone(), event.clone())));
-            let conversation = Conversation { caller: leg, agent, ids: ids.clone(), began, recording };
+            let conversation = Conversation { caller: leg, agent, ids: ids.clone(), began, recording, set_up };
             conversation.carry_out(desk.limits, control, Box::new(observe)).await
         }
         Some(Ok(Err(error))) => {
             leg.fail("the agent cannot be reached");
             close(&mut *leg).await;
-            unreachable_agent(ids.clone(), began, &error)
+            unreachable_agent(ids.clone(), began, &error, &set_up)
         }
         Some(Err((reason, detail))) => {
             const LEFT: &str = "the caller left before the agent answered";

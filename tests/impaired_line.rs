@@ -165,11 +165,12 @@ async fn call(folder: &Path, line: Line, agent_rate: Rate, seed: u64) -> (Finish
     let caller: Box<dyn Leg> = Box::new(Far::new(caller(), line, seed));
     let agent: Box<dyn Leg> = Box::new(Far::new(agent(agent_rate), line, seed ^ 0xA6E7));
     let ids = CallIds { call_id: format!("call-{seed}"), ..CallIds::default() };
-    let recording = Recording::begin(Some(folder), &ids, party_info(&*caller), party_info(&*agent)).await;
+    let set_up = trunkline::transport::SetUp::default();
+    let recording = Recording::begin(Some(folder), &ids, party_info(&*caller), party_info(&*agent), &set_up).await;
     let events = Arc::new(std::sync::Mutex::new(Vec::new()));
     let kept = Arc::clone(&events);
     let observer = move |event: &LoggedEvent| kept.lock().unwrap().push(event.clone());
-    let conversation = Conversation { caller, agent, ids, began: chrono::Utc::now(), recording };
+    let conversation = Conversation { caller, agent, ids, began: chrono::Utc::now(), recording, set_up };
     let finished = conversation.carry_out(Limits::default(), trunkline::call::CallControl::default(), Box::new(observer)).await;
     let events = std::mem::take(&mut *events.lock().unwrap());
     (finished, events)

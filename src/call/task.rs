@@ -48,6 +48,12 @@ impl CallControl {
         self.cancelled.send_replace(true);
     }
 
+    /// [`Self::cancel`] was called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
     /// Waits until [`Self::cancel`] was called.
     pub async fn cancelled(&self) {
         let mut cancelled = self.cancelled.subscribe();
@@ -73,6 +79,8 @@ pub struct CallOutcome {
     pub end: CallEnd,
     /// How long it lasted.
     pub duration: Duration,
+    /// From its start to the agent's first audio, be it silence; none without any.
+    pub first_agent_audio: Option<Duration>,
 }
 
 /// Keeps what happens in a call. It never waits: writing is its own business.
@@ -115,6 +123,7 @@ struct Parties<T> {
     agent: Seat,
     tape: T,
     observer: Option<Observer>,
+    first_agent_audio: Option<Duration>,
 }
 
 struct Seat {
@@ -151,15 +160,16 @@ impl Call {
         let seat = |leg| Seat { leg, gone: false, told: false, ready: true };
         let started = Instant::now();
         let (caller, agent) = (seat(caller), seat(agent));
-        let parties = Parties { started, caller, agent, tape: (), observer: None };
+        let parties = Parties { started, caller, agent, tape: (), observer: None, first_agent_audio: None };
         Ok(Self { bridge, parties, control: CallControl::default(), limits })
     }
 
     /// Records the call on `tape`.
     #[must_use]
     pub fn record<T: Tape>(self, tape: T) -> Call<T> {
-        let Self { bridge, parties: Parties { started, caller, agent, observer, .. }, control, limits } = self;
-        Call { bridge, parties: Parties { started, caller, agent, tape, observer }, control, limits }
+        let Self { bridge, parties: Parties { started, caller, agent, observer, first_agent_audio, .. }, control, limits } = self;
+        let parties = Parties { started, caller, agent, tape, observer, first_agent_audio };
+        Call { bridge, parties, control, limits }
     }
 }
 
@@ -213,7 +223,8 @@ impl<T: Tape> Call<T> {
             );
         }
         tracing::debug!(polite, reason = ?end.reason, "call over");
-        (CallOutcome { end, duration: ended_at.elapsed() }, self.parties.tape)
+        let Parties { first_agent_audio, tape, .. } = self.parties;
+        (CallOutcome { end, duration: ended_at.elapsed(), first_agent_audio }, tape)
     }
 }
 
@@ -279,6 +290,9 @@ impl<T: Tape> Parties<T> {
         (seat.ready, seat.told) = (polled.is_ready(), false);
         let Poll::Ready(event) = polled else { return None };
         seat.gone = matches!(event, LegEvent::Hangup { .. });
+        if side == Side::Agent && self.first_agent_audio.is_none() && matches!(event, LegEvent::Audio(_)) {
+            self.first_agent_audio = Some(self.started.elapsed());
+        }
         Some(event)
     }
 

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use tokio::task::JoinError;
+
 use super::io::result;
 use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
 use crate::measure::{Measures, measure};
-use crate::record::{CallInfo, write_labels};
+use crate::record::{CallInfo, RecordError, write_labels};
 use crate::report::{Failure as RunFailure, FailureKind, Report, RunReport, Thresholds, Verdict, judge_call, table};
 
 /// How a result is printed.
@@ -45,9 +47,20 @@ pub(super) fn report_call(call: &FinishedCall, scenario: &str, out: &Path, thres
         call_id: Some(call.ids.call_id.clone()),
         tied_by: None,
         end: Some(call.outcome.end.clone()),
+        set_up: (!call.set_up.is_empty()).then(|| call.set_up.clone()),
         measures,
     };
     report.judged()
+}
+
+/// A call whose measuring broke down: to be reported as one without a recording that can be used. Other calls are none the worse
+/// for it.
+pub(super) fn unmeasured(call: FinishedCall, out: &Path, panic: &JoinError) -> FinishedCall {
+    let recording = Some(Err(RecordError::Malformed {
+        path: call.folder.clone().unwrap_or_else(|| out.to_owned()),
+        problem: format!("measuring it broke down: {panic}"),
+    }));
+    FinishedCall { recording, ..call }
 }
 
 /// Measures a call and puts what was found beside its other labels.

@@ -24,6 +24,11 @@ impl Progress {
         Self { bar }
     }
 
+    /// Tells nothing, as long as it is not given lines that stay.
+    pub(super) fn hidden() -> Self {
+        Self { bar: None }
+    }
+
     /// Something that stays to be read.
     pub(super) fn line(&self, text: &str) {
         match &self.bar {

@@ -114,7 +114,8 @@ enum Command {
     Rerun(RescoreArgs),
 }
 
-fn parse_share(text: &str) -> Result<f64, String> {
+/// A share as a flag.
+pub(super) fn parse_share(text: &str) -> Result<f64, String> {
     let share: Option<f64> = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| format!("{text:?} is no share between 0 and 1"))
 }

@@ -5,18 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinError;
 
 use super::call::parse_rate;
 use super::io::{runtime, say, until_interrupted};
-use super::outcome::report_call;
+use super::outcome::{report_call, unmeasured};
 use super::settings::{ConfigArgs, agent, chat_door, chirp_door, fits, out_folder};
 use crate::audio::Rate;
 use crate::call::{CallIds, Limits};
 use crate::config::Config;
 use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
-use crate::record::RecordError;
 use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, Happening, serve};
 use crate::transport::WayOut;
@@ -92,7 +90,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                     let told = tokio::task::spawn_blocking(move || tell(&measured, &kept)).await;
                     runs.push(told.unwrap_or_else(|panic| {
                         let call = Arc::into_inner(call).expect("what measured it is gone");
-                        unmeasured(call, &out, &panic)
+                        tell(&unmeasured(call, &out, &panic), &out)
                     }));
                 }
             }
@@ -161,15 +159,6 @@ pub(super) fn closed_door(error: DoorError) -> Failure {
 /// Measures a call that is over and says how it went.
 fn tell(call: &FinishedCall, out: &Path) -> RunReport {
     told(call, report_call(call, &name_of(&call.ids), out, Thresholds::default()), out)
-}
-
-/// The report of a call whose measuring broke down. The other calls are none the worse for it.
-fn unmeasured(call: FinishedCall, out: &Path, panic: &JoinError) -> RunReport {
-    let recording = Some(Err(RecordError::Malformed {
-        path: call.folder.clone().unwrap_or_else(|| out.to_owned()),
-        problem: format!("measuring it broke down: {panic}"),
-    }));
-    tell(&FinishedCall { recording, ..call }, out)
 }
 
 /// What a call is called in the report.

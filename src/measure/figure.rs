@@ -31,6 +31,14 @@ pub(super) fn tidy(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
+/// The `percent` percentile of sorted values, 0 to 100, by nearest rank: the smallest value that so many of a hundred do not
+/// exceed. None without values.
+#[must_use]
+pub fn nearest_rank(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100).clamp(1, sorted.len().max(1));
+    sorted.get(rank - 1).copied()
+}
+
 /// The `share` percentile of sorted values, linear between the two nearest ranks; none without values.
 #[must_use]
 pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use crate::error::FileError;
 pub use analyse::{Answer, BargeIn, BargeIns, ChatMeasures, Known, Latency, Measures, SideMeasures, Turn};
-pub use figure::{Figure, percentile};
+pub use figure::{Figure, nearest_rank, percentile};
 
 use folder::Recorded;
 

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::audio::Rate;
 use crate::call::{CallEnd, CallIds, Effect, LoggedEvent};
 use crate::error::FileError;
+use crate::transport::SetUpTimes;
 
 /// The caller's track.
 pub const CALLER_WAV: &str = "caller.wav";
@@ -59,6 +60,9 @@ pub struct CallInfo {
     pub caller_via: String,
     /// How the agent was reached, for example `chirp://127.0.0.1:9000/`.
     pub agent_via: String,
+    /// How long it took to reach the agent, stage by stage; empty where it was not timed.
+    #[serde(default, skip_serializing_if = "SetUpTimes::is_empty")]
+    pub set_up: SetUpTimes,
     /// The caller's track; none in a chat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<TrackInfo>,
@@ -105,6 +109,7 @@ impl CallInfo {
             agent: tracks.map(|(_, rate)| track(rate)),
             caller_via: caller.via,
             agent_via: agent.via,
+            set_up: SetUpTimes::default(),
             stereo: None,
             duration_ms: None,
             end: None,

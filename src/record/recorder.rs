@@ -17,6 +17,7 @@ use super::layout::{CallInfo, EVENTS_JSONL, TrackInfo};
 use super::track::{LONGEST_PART, TrackWriter};
 use crate::audio::push_s16le;
 use crate::call::{CallEnd, CallTime, LoggedEvent, SampleIndex, Side, Tape};
+use crate::transport::SetUpTimes;
 
 /// What is gathered before it is written. With [`ROUND`], a killed process loses less than 200 ms.
 const BATCH: Duration = Duration::from_millis(120);
@@ -106,6 +107,11 @@ impl Recorder {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How the agent was reached, as far as it is known; the finished `call.json` tells it.
+    pub fn set_up(&mut self, times: SetUpTimes) {
+        self.info.set_up = times;
     }
 
     /// Ends the recording: both tracks to the call's last moment, the stereo file, the labels and the whole `call.json`.

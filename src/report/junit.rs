@@ -1,5 +1,6 @@
 //! JUnit XML: a test case a run.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
@@ -12,8 +13,10 @@ use super::{Report, RunReport, Verdict};
 pub fn junit(report: &Report) -> String {
     let name = clean(report.name.as_deref().unwrap_or("trunkline"));
     let mut suite = TestSuite::new(format!("{} ({})", name, report.mode));
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    report.runs.iter().for_each(|run| *times.entry(&run.scenario).or_default() += 1);
     for (number, run) in report.runs.iter().enumerate() {
-        let repeated = report.runs.iter().filter(|other| other.scenario == run.scenario).count() > 1;
+        let repeated = times[run.scenario.as_str()] > 1;
         suite.add_test_case(test_case(report, run, repeated.then_some(number + 1)));
     }
     let mut whole = quick_junit::Report::new("trunkline");

@@ -1,6 +1,8 @@
 //! Reports: one JSON envelope, JUnit for CI, a table for people. All three say the same.
 
 mod junit;
+mod load;
+mod load_table;
 mod table;
 mod ties;
 mod verdict;
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use junit::junit;
+pub use load::{FailureCount, Host, Load, LoadRun, Slips, Spread, StageSpread};
 pub use table::table;
 pub use ties::{TiedBy, TiedCall, TiedRun, tie};
 pub use verdict::{Failure, FailureKind, Thresholds, VOID_SLIP_MS, Verdict, failure_table, judge_call};
@@ -18,6 +21,7 @@ pub use verdict::{Failure, FailureKind, Thresholds, VOID_SLIP_MS, Verdict, failu
 use crate::call::CallEnd;
 use crate::measure::Measures;
 use crate::record::write_whole;
+use crate::transport::SetUpTimes;
 
 /// The JSON report's file name.
 pub const REPORT_JSON: &str = "report.json";
@@ -46,6 +50,9 @@ pub struct Report {
     pub fail_under: f64,
     /// How many runs there are, and how many of them passed, failed, are void and are pending.
     pub totals: Totals,
+    /// What many calls at once add up to; none where no load was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// Each run.
     pub runs: Vec<RunReport>,
 }
@@ -95,6 +102,9 @@ pub struct RunReport {
     /// How the call ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<CallEnd>,
+    /// How long it took to reach the agent, stage by stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_up: Option<SetUpTimes>,
     /// What was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measures: Option<Measures>,
@@ -127,6 +137,7 @@ impl Report {
             verdict: Verdict::of_totals(totals, fail_under),
             fail_under,
             totals,
+            load: None,
             runs,
         }
     }

@@ -3,12 +3,17 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
+use super::load_table::load_table;
 use super::{Report, RunReport};
 use crate::measure::{Figure, Measures};
 
-/// The report as a table, with a line on each failure and one on the whole. On a terminal it keeps to its width.
+/// The report as a table, with a line on each failure and one on the whole; of a load the sums and not each call. On a terminal
+/// it keeps to its width.
 #[must_use]
 pub fn table(report: &Report) -> String {
+    if let Some(load) = &report.load {
+        return load_table(report, load);
+    }
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header([
@@ -43,18 +48,23 @@ pub fn table(report: &Report) -> String {
     if let Some(method) = report.runs.iter().find_map(|run| run.measures.as_ref()).map(|m| &m.response_latency.p50.method) {
         out.push_str(&format!("latency, barge-in and first audio in ms; latency: {method}\n"));
     }
+    out.push_str(&outcome(report));
+    out
+}
+
+/// The line on the whole.
+pub(super) fn outcome(report: &Report) -> String {
     let totals = report.totals;
     let result = report.result_id.as_ref().map(|id| format!("result {id} {}: ", report.status)).unwrap_or_default();
     let pending = if totals.pending > 0 { format!(", {} pending", totals.pending) } else { String::new() };
-    out.push_str(&format!(
+    format!(
         "{result}{} of {} passed, {} failed, {} void{pending}: {}\n",
         totals.passed,
         totals.runs,
         totals.failed,
         totals.void,
         report.verdict.name()
-    ));
-    out
+    )
 }
 
 fn row(run: &RunReport) -> Vec<Cell> {

@@ -21,9 +21,9 @@ use crate::cekura::call_ended_reason;
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info};
 use crate::measure::{Measures, measure};
 use crate::record::{Role, TranscriptLine};
-use crate::transport::chat;
 use crate::transport::chirp::{DialOptions, RATE, dial};
 use crate::transport::web_socket::{RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
+use crate::transport::{SetUp, chat};
 
 /// The metadata key under which a run tells how much the caller's own pacing slipped, in ms.
 pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
@@ -133,7 +133,7 @@ impl ScriptedCarrier {
     }
 
     /// The agent of a run.
-    async fn agent(&self, order: &RunOrder) -> Result<Box<dyn Leg>, String> {
+    async fn agent(&self, order: &RunOrder, set_up: &mut SetUp) -> Result<Box<dyn Leg>, String> {
         let ids = [(RUN_ID_HEADER, order.run_id), (RESULT_ID_HEADER, order.result_id), (SCENARIO_ID_HEADER, order.scenario.number)];
         let ids = ids.into_iter().map(|(name, id)| (name.to_owned(), id.to_string()));
         match &order.target {
@@ -141,12 +141,12 @@ impl ScriptedCarrier {
                 let address = Url::parse(url).map_err(|error| format!("the agent's address: {error}"))?;
                 let headers = headers.iter().cloned().chain(ids.filter(|_| self.tells_ids)).collect();
                 let options = DialOptions { headers, ..DialOptions::default() };
-                Ok(Box::new(dial(&address, &options).await.map_err(|error| error.to_string())?))
+                Ok(Box::new(dial(&address, &options, set_up).await.map_err(|error| error.to_string())?))
             }
             Target::Chat { url, headers, secret } => {
                 let address = Url::parse(url).map_err(|error| format!("the agent's address: {error}"))?;
                 let headers: Vec<_> = headers.iter().cloned().chain(ids).collect();
-                let agent = chat::dial(&address, secret.as_ref(), &headers).await;
+                let agent = chat::dial(&address, secret.as_ref(), &headers, false, set_up).await;
                 Ok(Box::new(agent.map_err(|error| error.to_string())?))
             }
             Target::ApiChat { .. } => {
@@ -167,14 +167,16 @@ impl Carrier for ScriptedCarrier {
         Box::pin(async move {
             let legs = async {
                 let caller = carrier.caller(&order).await?;
-                Ok::<_, String>((caller, carrier.agent(&order).await?))
+                let mut set_up = SetUp::default();
+                let agent = carrier.agent(&order, &mut set_up).await?;
+                Ok::<_, String>((caller, agent, set_up))
             };
             let legs = tokio::select! {
                 legs = legs => legs,
                 () = cancel.cancelled() => return RunOutcome::cancelled(),
             };
             match legs {
-                Ok((caller, agent)) => converse(order, caller, agent, cancel).await,
+                Ok((caller, agent, set_up)) => converse(order, caller, agent, set_up, cancel).await,
                 Err(error) => RunOutcome::failed(error),
             }
         })
@@ -182,7 +184,7 @@ impl Carrier for ScriptedCarrier {
 }
 
 /// Carries the call out, recorded, and measures it.
-async fn converse(order: RunOrder, caller: Box<dyn Leg>, agent: Box<dyn Leg>, cancel: CancelToken) -> RunOutcome {
+async fn converse(order: RunOrder, caller: Box<dyn Leg>, agent: Box<dyn Leg>, set_up: SetUp, cancel: CancelToken) -> RunOutcome {
     let ids = CallIds {
         call_id: new_call_id(),
         run_id: Some(order.run_id.to_string()),
@@ -190,14 +192,14 @@ async fn converse(order: RunOrder, caller: Box<dyn Leg>, agent: Box<dyn Leg>, ca
         scenario_id: Some(order.scenario.number.to_string()),
         scenario: Some(order.scenario.name.clone()),
     };
-    let recording = Recording::begin(Some(&order.recordings), &ids, party_info(&*caller), party_info(&*agent)).await;
+    let recording = Recording::begin(Some(&order.recordings), &ids, party_info(&*caller), party_info(&*agent), &set_up).await;
     order.progress.recording(order.recordings.join(&ids.call_id));
     let heard = Arc::new(Mutex::new(Heard::default()));
     let told = Arc::clone(&heard);
     let observer = move |event: &LoggedEvent| told.lock().unwrap_or_else(PoisonError::into_inner).note(event);
     let control = CallControl::default();
     let limits = order.limits();
-    let conversation = Conversation { caller, agent, ids, began: Utc::now(), recording };
+    let conversation = Conversation { caller, agent, ids, began: Utc::now(), recording, set_up };
     let calling = conversation.carry_out(limits, control.clone(), Box::new(observer));
     let mut calling = std::pin::pin!(calling);
     let finished = tokio::select! {

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::Capability;
-use super::Secret;
 use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::livekit::{self, RoomAddress, RoomCallError, Server};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
+use super::{Capability, Secret, SetUp, Stage};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
 
@@ -66,6 +65,8 @@ pub struct ConnectOptions {
     pub livekit: Option<Server>,
     /// How long a LiveKit agent that is started may take to dial us and to begin its session.
     pub dial_time: Duration,
+    /// An agent that cannot be reached is not tried again.
+    pub once: bool,
 }
 
 impl Default for ConnectOptions {
@@ -80,6 +81,7 @@ impl Default for ConnectOptions {
             agent_speaks_first: false,
             livekit: None,
             dial_time: console::DIAL_TIME,
+            once: false,
         }
     }
 }
@@ -128,25 +130,43 @@ impl WayOut {
         }
     }
 
-    /// Places a call to the agent.
+    /// Places a call to the agent. Its stages go into `set_up`, also of a call that fails.
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub async fn connect(&self, options: &ConnectOptions, ids: &CallIds) -> Result<Box<dyn Leg>, ConnectError> {
+    pub async fn connect(&self, options: &ConnectOptions, ids: &CallIds, set_up: &mut SetUp) -> Result<Box<dyn Leg>, ConnectError> {
         match self {
             Self::Chirp(url) => {
-                let headers = id_headers(ids);
-                let credentials = options.credentials.clone();
-                Ok(Box::new(chirp::dial(url, &DialOptions { credentials, headers, ..DialOptions::default() }).await?))
+                let (headers, credentials) = (id_headers(ids), options.credentials.clone());
+                let options = DialOptions { credentials, headers, once: options.once, ..DialOptions::default() };
+                Ok(Box::new(chirp::dial(url, &options, set_up).await?))
             }
-            Self::Process(words) => Ok(Box::new(ProcessLeg::spawn(words, options.rate, ids)?)),
-            Self::LiveKitConsole(command) => Ok(Box::new(console::dial(command, options.dial_time, ids).await?)),
+            Self::Process(words) => {
+                set_up.enter(Stage::Process);
+                let agent = ProcessLeg::spawn(words, options.rate, ids)?;
+                set_up.done();
+                Ok(Box::new(agent))
+            }
             Self::LiveKit(address) => {
                 let server = options.livekit.as_ref().ok_or_else(|| ConnectError::NoLiveKit(self.to_string()))?;
-                Ok(Box::new(livekit::dial(&address.call(server, ids), ids).await?))
+                Ok(Box::new(livekit::dial(&address.call(server, ids), set_up).await?))
             }
-            Self::Chat(url) => Ok(Box::new(chat::dial(url, options.chat_secret.as_ref(), &id_headers(ids)).await?)),
-            Self::ChatProcess(words) => Ok(Box::new(ChatProcess::spawn(words, ids)?)),
+            Self::LiveKitConsole(command) => {
+                set_up.enter(Stage::Process);
+                let agent = console::dial(command, options.dial_time, ids).await?;
+                set_up.done();
+                Ok(Box::new(agent))
+            }
+            Self::Chat(url) => {
+                let secret = options.chat_secret.as_ref();
+                Ok(Box::new(chat::dial(url, secret, &id_headers(ids), options.once, set_up).await?))
+            }
+            Self::ChatProcess(words) => {
+                set_up.enter(Stage::Process);
+                let agent = ChatProcess::spawn(words, ids)?;
+                set_up.done();
+                Ok(Box::new(agent))
+            }
             Self::OpenAi(server) => {
                 let key = options.openai_key.clone();
                 Ok(Box::new(OpenAiLeg::begin(server, key, options.agent_speaks_first)?))

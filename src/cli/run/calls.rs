@@ -245,10 +245,10 @@ fn from_folder(folder: std::path::PathBuf, info: CallInfo) -> FinishedCall {
     let duration = Duration::try_from_secs_f64(info.duration_ms.unwrap_or_default() / 1000.0).unwrap_or_default();
     let ids: CallIds = info.ids.clone();
     let end = info.end.clone().unwrap_or(unended);
-    let began = info.started_at;
+    let (began, set_up) = (info.started_at, info.set_up.clone());
     let no_end = RecordError::Malformed { path: folder.join(CALL_JSON), problem: NO_END.to_owned() };
     // The end and the duration are written together, when all the files are there.
     let recording = if info.duration_ms.is_some() { Ok(info) } else { Err(no_end) };
-    let outcome = CallOutcome { end, duration };
-    FinishedCall { ids, began, folder: Some(folder), outcome, recording: Some(recording), unreachable: None }
+    let outcome = CallOutcome { end, duration, first_agent_audio: None };
+    FinishedCall { ids, began, folder: Some(folder), outcome, recording: Some(recording), unreachable: None, set_up }
 }

@@ -69,6 +69,7 @@ fn run_report(run: &RunState) -> RunReport {
         call_id: None,
         tied_by: None,
         end: None,
+        set_up: None,
         measures: None,
     }
 }
@@ -95,8 +96,8 @@ fn tied_report(plan: &Plan, state: &ResultState, run: &RunState, call: &Finished
         tracing::error!("{error}");
     }
     let tied_by = Some(by.name().to_owned());
-    let (recording, call_id, end, measures) = (of_call.recording, of_call.call_id, of_call.end, of_call.measures);
-    RunReport { failures, recording, call_id, tied_by, end, measures, ..of_api }.judged()
+    let RunReport { recording, call_id, end, set_up, measures, .. } = of_call;
+    RunReport { failures, recording, call_id, tied_by, end, set_up, measures, ..of_api }.judged()
 }
 
 fn is_polled(plan: &Plan) -> bool {

@@ -1,6 +1,6 @@
 //! The dial: a room is made, an agent asked for, and the caller joins as a participant.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use livekit_protocol::CreateRoomRequest;
 use serde_json::json;
@@ -9,49 +9,17 @@ use uuid::Uuid;
 use super::leg::{RoomLeg, delete_room};
 use super::{Grants, JoinError, Participant, ParticipantKind, Room, RoomEvent, RoomOptions, Server, ServerError};
 use crate::audio::opus::OpusError;
-use crate::call::{CallIds, EndReason, LegEvent};
+use crate::call::{EndReason, LegEvent};
+use crate::transport::{SetUp, Stage};
 
 /// How long the caller's token is valid; the server renews it while the call lasts.
 const TOKEN_VALID: Duration = Duration::from_secs(600);
 /// How long a room that nobody came into stays, in seconds: for a call that is killed while it is set up.
 const EMPTY_S: u32 = 60;
 
-/// The steps of setting a call up, in their order. Each is timed, and fails by its own name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// The room is made.
-    Room,
-    /// The caller has joined it.
-    Join,
-    /// The agent is asked for.
-    Dispatch,
-    /// The agent has joined.
-    AgentJoined,
-    /// Its track is subscribed to.
-    TrackSubscribed,
-    /// Its first audio is here.
-    FirstAudio,
-}
-
-impl Stage {
-    /// Its name, as in reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Room => "room",
-            Self::Join => "join",
-            Self::Dispatch => "dispatch",
-            Self::AgentJoined => "agent joined",
-            Self::TrackSubscribed => "track subscribed",
-            Self::FirstAudio => "first audio",
-        }
-    }
-}
-
 /// A call into a room that could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("LiveKit, {}: {problem}", stage.name())]
+#[error("LiveKit, {}: {problem}", stage.name().replace('_', " "))]
 pub struct RoomCallError {
     /// The step that failed.
     pub stage: Stage,
@@ -110,8 +78,8 @@ pub const STEP_TIME: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// [`RoomCallError`], which names the step.
-pub async fn dial(call: &RoomCall, ids: &CallIds) -> Result<RoomLeg, RoomCallError> {
-    let mut setup = Setup { call, times: Vec::new(), begun: Instant::now() };
+pub async fn dial(call: &RoomCall, set_up: &mut SetUp) -> Result<RoomLeg, RoomCallError> {
+    let mut setup = Setup { call, set_up };
     let name = call.room.clone().unwrap_or_else(|| format!("trunkline-{}", Uuid::new_v4().simple()));
     setup.room(&name).await?;
     let made = RoomGuard::new(call, &name);
@@ -122,11 +90,8 @@ pub async fn dial(call: &RoomCall, ids: &CallIds) -> Result<RoomLeg, RoomCallErr
     if let Some(cleanup) = made.hand_over() {
         leg.at_the_end(cleanup);
     }
-    let stages: serde_json::Map<_, _> =
-        setup.times.iter().map(|(stage, took)| (stage.name().replace(' ', "_"), json!(took.as_secs_f64() * 1000.0))).collect();
-    let metadata = json!({"livekit": {"room": name, "sid": leg.room().sid(), "setup_ms": stages}});
+    let metadata = json!({"livekit": {"room": name, "sid": leg.room().sid()}});
     leg.tell_first(LegEvent::Metadata(metadata));
-    tracing::debug!(?ids, "in the room");
     Ok(leg)
 }
 
@@ -155,48 +120,42 @@ impl Drop for RoomGuard {
 
 struct Setup<'a> {
     call: &'a RoomCall,
-    times: Vec<(Stage, Duration)>,
-    begun: Instant,
+    set_up: &'a mut SetUp,
 }
 
 impl Setup<'_> {
-    /// The step is done: the next begins.
-    fn done(&mut self, stage: Stage) {
-        self.times.push((stage, self.begun.elapsed()));
-        self.begun = Instant::now();
-    }
-
     async fn room(&mut self, name: &str) -> Result<(), RoomCallError> {
+        self.set_up.enter(Stage::Room);
         let request = CreateRoomRequest { name: name.to_owned(), empty_timeout: EMPTY_S, ..Default::default() };
         let made = self.call.server.create_room(request).await;
         made.map_err(|error| RoomCallError { stage: Stage::Room, problem: error.into() })?;
-        self.done(Stage::Room);
         Ok(())
     }
 
     async fn join(&mut self, name: &str) -> Result<Room, RoomCallError> {
+        self.set_up.enter(Stage::Join);
         let failed = |problem: RoomCallProblem| RoomCallError { stage: Stage::Join, problem };
         let token = self.call.server.room_token(name, &self.call.identity, TOKEN_VALID, &Grants::default());
         let token = token.map_err(|error| failed(error.into()))?;
         let joined = Room::join(self.call.server.url(), &token, RoomOptions::default()).await;
         let mut room = joined.map_err(|error| failed(error.into()))?;
         room.publish_microphone("caller");
-        self.done(Stage::Join);
         Ok(room)
     }
 
     async fn dispatch(&mut self, name: &str) -> Result<(), RoomCallError> {
+        self.set_up.enter(Stage::Dispatch);
         if let Some(agent) = &self.call.agent_name {
             let asked = self.call.server.dispatch(name, agent, &self.call.metadata).await;
             asked.map_err(|error| RoomCallError { stage: Stage::Dispatch, problem: error.into() })?;
         }
-        self.done(Stage::Dispatch);
         Ok(())
     }
 
     /// Waits for the agent to come.
     async fn agent(&mut self, mut room: Room, name: &str) -> Result<RoomLeg, RoomCallError> {
         let stage = Stage::AgentJoined;
+        self.set_up.enter(stage);
         let failed = |problem: RoomCallProblem| RoomCallError { stage, problem };
         let waited = tokio::time::timeout(self.call.step_time, async {
             let mut kept = Vec::new();
@@ -218,13 +177,13 @@ impl Setup<'_> {
         let via = format!("livekit://{name}");
         let mut leg = RoomLeg::new(room, via, party).map_err(|error| failed(error.into()))?;
         kept.into_iter().for_each(|event| leg.take(event));
-        self.done(stage);
         Ok(leg)
     }
 
     /// Waits until the agent's track, and the first audio on it, is here.
     async fn hear(&mut self, leg: &mut RoomLeg, name: &str) -> Result<(), RoomCallError> {
         for stage in [Stage::TrackSubscribed, Stage::FirstAudio] {
+            self.set_up.enter(stage);
             let failed = |problem: RoomCallProblem| RoomCallError { stage, problem };
             let there = |leg: &RoomLeg| if stage == Stage::TrackSubscribed { leg.is_subscribed() } else { leg.hears() };
             let waited = tokio::time::timeout(self.call.step_time, async {
@@ -241,8 +200,8 @@ impl Setup<'_> {
                 Ok(heard) => heard.map_err(failed)?,
                 Err(_) => return Err(failed(self.timed_out(name).await)),
             }
-            self.done(stage);
         }
+        self.set_up.done();
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use url::Url;
 
+use crate::transport::SetUp;
 use crate::transport::web_socket::{self, OpenError, Socket};
 
 /// The longest signalling message, in bytes: a room of thousands, and a little.
@@ -30,7 +31,7 @@ struct Net;
 /// Opens a WebSocket whose far side is a LiveKit server.
 pub(super) async fn open(url: &Url, headers: Vec<(String, String)>) -> Result<Socket, OpenError> {
     let headers = web_socket::headers(url, headers).map_err(OpenError::Never)?;
-    web_socket::open(url, &headers, web_socket::web_socket_config(LONGEST_MESSAGE)).await
+    web_socket::open(url, &headers, web_socket::web_socket_config(LONGEST_MESSAGE), &mut SetUp::default()).await
 }
 
 #[async_trait]

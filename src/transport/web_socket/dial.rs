@@ -13,6 +13,7 @@ use url::Url;
 
 use super::{Socket, shown};
 use crate::transport::tls::{self, TlsError, Wire};
+use crate::transport::{SetUp, Stage};
 
 /// Tries after the first (Cekura's CHIRP page: three).
 const RETRIES: u32 = 3;
@@ -43,7 +44,7 @@ pub enum DialError {
         status: u16,
     },
     /// Nobody there, each time that we tried.
-    #[error("{} cannot be reached, tried {tries} times: {problem}", shown(url))]
+    #[error("{} cannot be reached, tried {}: {problem}", shown(url), times(*tries))]
     Unreachable {
         /// Whom we dialled.
         url: Url,
@@ -84,7 +85,8 @@ pub(in crate::transport) fn headers(
     told.into_iter().map(header).collect()
 }
 
-/// Connects to a WebSocket server that speaks `wire`; tries again three times, with a growing pause, when it cannot be reached.
+/// Connects to a WebSocket server that speaks `wire`; when it cannot be reached, tries again three times, with a growing pause,
+/// or not at all where it is to be tried `once`.
 ///
 /// # Errors
 /// [`DialError`].
@@ -93,25 +95,33 @@ pub(in crate::transport) async fn connect(
     wire: &'static str,
     headers: &[(HeaderName, HeaderValue)],
     config: WebSocketConfig,
+    once: bool,
+    set_up: &mut SetUp,
 ) -> Result<Socket, DialError> {
     let mut pause = BACKOFF;
     let mut tries = 1;
     loop {
-        let attempt = tokio::time::timeout(TRY_TIME, try_once(url, wire, headers, config));
+        let attempt = tokio::time::timeout(TRY_TIME, try_once(url, wire, headers, config, set_up));
         let problem = match attempt.await {
             Ok(Ok(socket)) => return Ok(socket),
             Ok(Err(Attempt::Final(error))) => return Err(error),
             Ok(Err(Attempt::Again(problem))) => problem,
             Err(_) => format!("no answer within {} s", TRY_TIME.as_secs()),
         };
-        if tries > RETRIES {
+        if once || tries > RETRIES {
             return Err(DialError::Unreachable { url: url.clone(), tries, problem });
         }
         tracing::info!("{} cannot be reached ({problem}); trying again in {} ms", shown(url), pause.as_millis());
         tokio::time::sleep(pause).await;
         pause *= 2;
         tries += 1;
+        set_up.again();
     }
+}
+
+/// `once`, `4 times`.
+fn times(tries: u32) -> String {
+    if tries == 1 { "once".to_owned() } else { format!("{tries} times") }
 }
 
 /// Why one try failed.
@@ -125,8 +135,9 @@ async fn try_once(
     wire: &'static str,
     headers: &[(HeaderName, HeaderValue)],
     config: WebSocketConfig,
+    set_up: &mut SetUp,
 ) -> Result<Socket, Attempt> {
-    open(url, headers, config).await.map_err(|error| match error {
+    open(url, headers, config, set_up).await.map_err(|error| match error {
         OpenError::Status(status) => refused(url, wire, status),
         OpenError::Broken(problem) => Attempt::Again(problem),
         OpenError::Never(error) => Attempt::Final(error),
@@ -143,7 +154,7 @@ pub(in crate::transport) enum OpenError {
     Never(DialError),
 }
 
-/// Opens a WebSocket, in one try and with no limit of time.
+/// Opens a WebSocket, in one try and with no limit of time. Its stages are `tcp`, `tls` and `web_socket`.
 ///
 /// # Errors
 /// [`OpenError`].
@@ -151,14 +162,17 @@ pub(in crate::transport) async fn open(
     url: &Url,
     headers: &[(HeaderName, HeaderValue)],
     config: WebSocketConfig,
+    set_up: &mut SetUp,
 ) -> Result<Socket, OpenError> {
     let broken = |error: io::Error| OpenError::Broken(error.to_string());
     let request = request(url, headers).map_err(OpenError::Never)?;
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
+    set_up.enter(Stage::Tcp);
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(broken)?;
     stream.set_nodelay(true).map_err(broken)?;
     let stream: Box<dyn Wire> = if url.scheme() == "wss" {
+        set_up.enter(Stage::Tls);
         let config = tls::client_config().map_err(|error| OpenError::Never(error.into()))?;
         let name = host.trim_matches(['[', ']']).to_owned();
         let name = rustls::pki_types::ServerName::try_from(name)
@@ -168,8 +182,12 @@ pub(in crate::transport) async fn open(
     } else {
         Box::new(stream)
     };
+    set_up.enter(Stage::WebSocket);
     match client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(socket),
+        Ok((socket, _)) => {
+            set_up.done();
+            Ok(socket)
+        }
         Err(WsError::Http(response)) => Err(OpenError::Status(response.status())),
         Err(error) => Err(OpenError::Broken(error.to_string())),
     }
