@@ -23,7 +23,8 @@ use crate::transport::{ConnectOptions, WayOut};
   trunkline call --to 'process:python3 agent.py' --rate 24000 --suite suite.json --scenario book --format json
   trunkline call --to 'livekit-console:python -m livekit.agents console agent.py' --suite suite.json")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit-console:COMMAND, … [default: `to` of the configuration]
+    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit-console:COMMAND, …
+    /// [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
     /// Rate of a process, in Hz
