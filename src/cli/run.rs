@@ -92,7 +92,7 @@ struct Running {
     /// A run fails when an answer takes longer
     #[arg(long, value_name = "N")]
     max_latency_ms: Option<f64>,
-    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, chat://HOST:PORT/PATH, chat-process:COMMAND or
+    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit-console:COMMAND, chat://HOST:PORT/PATH, chat-process:COMMAND or
     /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,

@@ -38,7 +38,7 @@ In front of an agent of text only (chat://, chat-process:, openai:) stands a cha
 
 When it is stopped it writes report.json and junit.xml of all its calls into the folder.")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, chat://HOST:PORT/PATH, chat-process:COMMAND or
+    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit-console:COMMAND, chat://HOST:PORT/PATH, chat-process:COMMAND or
     /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,

@@ -291,7 +291,7 @@ impl Heard {
                     line.end_time = at;
                 }
             }
-            Event::Text { text } if role == Role::MainAgent => self.say(role, text.clone(), at),
+            Event::Text { text } if role == Role::MainAgent => self.words(text.clone(), at),
             Event::FunctionCall(call) => self.data(Role::FunctionCall, json!(call), at),
             Event::FunctionResult(result) => self.data(Role::FunctionCallResult, json!(result), at),
             // The last write wins, key by key.
@@ -300,6 +300,14 @@ impl Heard {
             }
             Event::PacingSlipped { slipped_ms } => self.slip_ms = self.slip_ms.max(*slipped_ms),
             _ => {}
+        }
+    }
+
+    /// The agent's words are those of its last turn, where that has none.
+    fn words(&mut self, text: String, at: f64) {
+        match self.transcript.iter_mut().rfind(|line| line.role == Role::MainAgent) {
+            Some(line) if line.content == SPEECH => line.content = text,
+            _ => self.say(Role::MainAgent, text, at),
         }
     }
 

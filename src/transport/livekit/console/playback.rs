@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::audio::{FRAME, Rate};
-use crate::call::LONGEST_QUEUE;
+use crate::call::{LEAD, LONGEST_QUEUE};
 
-/// How far ahead of its moment audio is given, so that a busy machine tears no hole into it.
-const AHEAD: Duration = Duration::from_millis(60);
+/// How far ahead of its moment audio is given. The call passes that on at once, so that no more than this is ever cut off by it.
+const AHEAD: Duration = LEAD;
 
 /// Plays one agent's audio. Moments are times since the leg began.
 #[derive(Debug)]
