@@ -1,6 +1,7 @@
 //! A room's spelling as a way out.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::json;
 use url::Url;
@@ -78,7 +79,7 @@ impl RoomAddress {
 
     /// The call that is to be placed. `server` is the one that the settings name: its key and secret are taken for the
     /// address's own server too.
-    pub(in crate::transport) fn call(&self, server: &Server, ids: &CallIds) -> RoomCall {
+    pub(in crate::transport) fn call(&self, server: &Server, ids: &CallIds, step_time: Duration) -> RoomCall {
         let server = match &self.server {
             Some(url) => server.at(url.clone()),
             None => server.clone(),
@@ -93,7 +94,7 @@ impl RoomAddress {
             agent_name: self.agent.clone(),
             metadata: self.metadata.clone().unwrap_or(metadata),
             identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()),
-            step_time: super::STEP_TIME,
+            step_time,
         }
     }
 }
