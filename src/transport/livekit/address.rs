@@ -7,7 +7,7 @@ use serde_json::json;
 use url::Url;
 
 use super::leg::ABILITIES;
-use super::{RoomCall, Server};
+use super::{Entrance, RoomCall, Server};
 use crate::call::CallIds;
 use crate::transport::Capability;
 
@@ -88,14 +88,14 @@ impl RoomAddress {
         let known = known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), json!(id.clone()?))));
         let known: serde_json::Map<_, _> = known.collect();
         let metadata = if known.is_empty() { String::new() } else { json!(known).to_string() };
-        RoomCall {
+        let entrance = Entrance::Made {
             server,
             room: self.room.clone(),
+            room_metadata: String::new(),
             agent_name: self.agent.clone(),
             metadata: self.metadata.clone().unwrap_or(metadata),
-            identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()),
-            step_time,
-        }
+        };
+        RoomCall { entrance, publish: None, identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()), step_time }
     }
 }
 
