@@ -9,7 +9,7 @@
 //! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND, livekit-console:COMMAND, chat://…, chats://…,
 //!                                       # chat-process:COMMAND, openai:URL
 //! rate = 16000                          # of a process, Hz
-//! dial_s = 20                           # how long a livekit-console agent may take to dial
+//! dial_s = 20                           # how long a livekit-console agent may take to dial, and each step into a room
 //! credentials_file = "agent.secret"     # user:password
 //! chat_secret_file = "chat.secret"      # sent to chat:// as X-VOCERA-SECRET
 //!

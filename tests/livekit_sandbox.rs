@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::livekit::{LiveKitServer, Peer, agent_worker};
 use common::sandbox::{SCENARIO, http, sandbox_with};
-use common::{Running, path, python, suite, until};
+use common::{Running, path, python, suite, trunkline, until};
 use serde_json::{Value, json};
 use trunkline::transport::Secret;
 use trunkline::transport::livekit::{Grants, Server};
@@ -62,6 +62,21 @@ fn a_livekit_v2_run_asks_for_the_agent_with_its_ids_and_is_recorded_and_its_room
 fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn one_command_runs_livekit_v2_in_a_sandbox_of_its_own() {
+    let server = LiveKitServer::start();
+    let _worker = agent_worker(&server, "livekit_scripted_agent.py", "front-desk", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let (suite, out) = (suite(folder.path(), &SCENARIO), folder.path().join("out"));
+    let mut arguments = vec!["run", "livekit_v2", "--agent-id", "1", "--scenario-ids", "1", "--agent-name", "front-desk"];
+    arguments.extend(["--sandbox", "--suite", path(&suite), "--out", path(&out), "--format", "json"]);
+    let ran = trunkline(&arguments).envs(server.env()).output().unwrap();
+    let report: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)));
+    assert_eq!((&report["mode"], &report["status"]), (&"livekit_v2".into(), &"completed".into()), "{report:#}");
+    assert_eq!(report["run_ids"].as_array().unwrap().len(), 1);
+    assert_eq!((ran.status.code(), &report["verdict"]), (Some(0), &"passed".into()), "{report:#}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::cekura::payload::{RunOptions, Selection};
 use crate::config::Config;
 use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
+use crate::sandbox::{ApiLimits, MetricThresholds};
 use crate::serve::Desk;
 use crate::transport::ConnectOptions;
 use crate::transport::chirp::{CAPABILITY, ChirpDoor};
@@ -56,7 +57,15 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let plan = Plan {
             mode: Mode::Chirp,
             body,
-            place: Where::Sandbox(Sandboxed { suite, speech: store, beside: PathBuf::new(), personalities: None }),
+            place: Where::Sandbox(Sandboxed {
+                suite,
+                speech: store,
+                beside: PathBuf::new(),
+                personalities: None,
+                metrics: MetricThresholds::default(),
+                limits: ApiLimits::default(),
+                livekit: None,
+            }),
             waits: true,
             desk: Some((
                 WayIn::Chirp(chirp_door(&config)?),

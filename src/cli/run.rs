@@ -14,7 +14,10 @@ use super::io::runtime;
 use super::outcome::{Format, conclude};
 use super::payload::Source;
 use super::results::{RescoreArgs, rescore};
-use super::settings::{ConfigArgs, PersonalityArgs, SpeechArgs, agent, folder_of, out_folder, prepare, seconds, suite};
+use super::sandbox::limits;
+use super::settings::{
+    ConfigArgs, PersonalityArgs, SpeechArgs, agent, folder_of, livekit_server, out_folder, prepare, seconds, suite,
+};
 use crate::audio::Rate;
 use crate::call::Limits;
 use crate::cekura::{Client, Mode};
@@ -22,8 +25,8 @@ use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
 use crate::sandbox::Sandbox;
 use crate::serve::Desk;
-use crate::transport::WayOut;
 use crate::transport::chirp::CAPABILITY;
+use crate::transport::{WayOut, livekit};
 pub(super) use calls::WayIn;
 pub(super) use carry_out::{Plan, Sandboxed, Where, carry_out, not_started};
 
@@ -203,10 +206,19 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
             // All that is said is spoken before anything starts, and what cannot be played is told of.
             let wire = match &desk {
                 Some((_, desk)) if desk.agent.is_text_only() => desk.agent.capability(),
+                _ if matches!(calls, Mode::Livekit | Mode::LivekitV2) => livekit::CAPABILITY,
                 _ => CAPABILITY,
             };
             prepare(&suite.scenarios, suite_file, &store, &wire, personalities.as_ref()).await?;
-            Where::Sandbox(Sandboxed { suite, speech: store, beside: folder_of(suite_file), personalities })
+            Where::Sandbox(Sandboxed {
+                suite,
+                speech: store,
+                beside: folder_of(suite_file),
+                personalities,
+                metrics: config.sandbox.metrics,
+                limits: limits(&config),
+                livekit: livekit_server()?,
+            })
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)
         };

@@ -131,7 +131,8 @@ fn from_environment(name: &str) -> Result<Option<String>, Failure> {
     }
 }
 
-fn limits(config: &Config) -> ApiLimits {
+/// What a sandbox takes at most.
+pub(super) fn limits(config: &Config) -> ApiLimits {
     let own = ApiLimits::default();
     ApiLimits {
         most_calls: config.sandbox.max_calls.unwrap_or(own.most_calls),

@@ -19,8 +19,9 @@ use crate::caller::suite::Suite;
 use crate::cekura::{Client, FollowError, Key, Lookup, Mode, ResultState, StartError, Started, follow, start_once};
 use crate::error::Failure;
 use crate::report::{Report, Thresholds};
-use crate::sandbox::{Project, Sandbox, SandboxConfig};
+use crate::sandbox::{ApiLimits, MetricThresholds, Project, Sandbox, SandboxConfig};
 use crate::serve::Desk;
+use crate::transport::livekit::Server;
 
 /// Who is asked to run.
 pub(in super::super) enum Where {
@@ -37,6 +38,11 @@ pub(in super::super) struct Sandboxed {
     /// The folder of the suite.
     pub(in super::super) beside: PathBuf,
     pub(in super::super) personalities: Option<Personalities>,
+    /// What a run must keep to, beside what the report is asked for.
+    pub(in super::super) metrics: MetricThresholds,
+    pub(in super::super) limits: ApiLimits,
+    /// The server in whose rooms LiveKit runs take place.
+    pub(in super::super) livekit: Option<Server>,
 }
 
 /// All that is to be done.
@@ -132,7 +138,12 @@ async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAdd
     }
     let personalities = sandboxed.personalities.clone().unwrap_or_default();
     project.personalities = personalities.clone();
-    let config = SandboxConfig::local(plan.out.join(".sandbox"), project);
+    project.livekit.clone_from(&sandboxed.livekit);
+    let config = SandboxConfig {
+        thresholds: sandboxed.metrics,
+        limits: sandboxed.limits,
+        ..SandboxConfig::local(plan.out.join(".sandbox"), project)
+    };
     let (carrier, chats) = carrier(sandboxed.speech.clone(), &sandboxed.beside, personalities, true);
     Sandbox::open(config, carrier, chats).await.map_err(closed)
 }
