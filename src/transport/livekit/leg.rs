@@ -16,6 +16,7 @@ use super::{Data, Disconnect, Room, RoomEvent, Server};
 use crate::audio::Rate;
 use crate::audio::opus::{OpusEncoder, OpusError, OpusSettings};
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::transport::CallerLeg;
 use crate::transport::webrtc::{JitterBuffer, JitterCounts, JitterLimits, RtpTime};
 
 /// The rate of rooms' audio: Opus at its full band.
@@ -55,6 +56,8 @@ pub struct RoomLeg {
     party: String,
     /// The track that is heard.
     track: Option<Arc<str>>,
+    /// Our own track, once others can hear it.
+    microphone: Option<String>,
     jitter: Option<JitterBuffer>,
     encoder: OpusEncoder,
     /// Samples sent so far: the RTP time of the next.
@@ -83,6 +86,7 @@ impl RoomLeg {
             via,
             party,
             track: None,
+            microphone: None,
             jitter: None,
             encoder: OpusEncoder::new(RATE, settings)?,
             sent: 0,
@@ -120,6 +124,17 @@ impl RoomLeg {
     /// The party's track is on its way.
     pub(super) const fn is_subscribed(&self) -> bool {
         self.track.is_some()
+    }
+
+    /// The id of our own track, once others can hear it.
+    pub(super) fn microphone(&self) -> Option<&str> {
+        self.microphone.as_deref()
+    }
+
+    /// Leaves the room for this reason, if it has not ended for another.
+    pub(super) fn close(&mut self, reason: EndReason, detail: &str) {
+        self.end.get_or_insert_with(|| (reason, detail.to_owned()));
+        self.room.leave();
     }
 
     /// The room has ended.
@@ -168,6 +183,7 @@ impl RoomLeg {
             RoomEvent::BadData { from, error } => {
                 self.events.push_back(LegEvent::Fault { code: "BAD_DATA".to_owned(), detail: format!("{from}: {error}") });
             }
+            RoomEvent::MicrophoneReady { track } => self.microphone = Some(track),
             RoomEvent::Left { identity, reason } if identity == self.party => self.party_left(reason),
             RoomEvent::Reconnecting { reason } => {
                 self.events.push_back(LegEvent::Fault { code: "LIVEKIT_RECONNECTING".to_owned(), detail: reason });
@@ -234,14 +250,13 @@ impl RoomLeg {
     }
 
     fn party_left(&mut self, reason: Disconnect) {
-        let reason = match reason {
+        let (reason, detail) = match reason {
             Disconnect::Left | Disconnect::Removed | Disconnect::RoomDeleted | Disconnect::RoomClosed => {
                 (EndReason::HungUp, format!("{} {reason}", self.party))
             }
             _ => (EndReason::ConnectionLost, format!("{}: {reason}", self.party)),
         };
-        self.end.get_or_insert(reason);
-        self.room.leave();
+        self.close(reason, &detail);
     }
 
     fn disconnected(&mut self, reason: Disconnect, detail: &str) {
@@ -353,11 +368,22 @@ impl Leg for RoomLeg {
                 if let Some(figures) = self.media_figures() {
                     self.events.push_back(figures);
                 }
-                self.end.get_or_insert((EndReason::HungUp, String::new()));
-                self.room.leave();
+                self.close(EndReason::HungUp, "");
             }
             _ => {}
         }
+    }
+}
+
+impl CallerLeg for RoomLeg {
+    fn fail(&mut self, detail: &str) {
+        self.close(EndReason::ConnectionLost, detail);
+    }
+
+    /// A room's events have no place in its audio: none has to be moved.
+    fn resume(&mut self, mut kept: VecDeque<LegEvent>, _skipped: u64) {
+        kept.append(&mut self.events);
+        self.events = kept;
     }
 }
 
