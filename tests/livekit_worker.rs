@@ -2,8 +2,8 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use common::livekit::{LiveKitServer, Peer, gaps, tone_level};
 use common::{Running, call_folder, events, path, trunkline, until, wav};
