@@ -71,7 +71,8 @@ pub struct ConnectOptions {
     pub metadata: Option<String>,
     /// The LiveKit server, for an agent in a room.
     pub livekit: Option<Server>,
-    /// How long a LiveKit agent that is started may take to dial us and to begin its session.
+    /// How long a LiveKit agent that is started may take to dial us and to begin its session, and how long each step may take
+    /// until an agent is heard in a room.
     pub dial_time: Duration,
     /// An agent that cannot be reached is not tried again.
     pub once: bool,
@@ -159,7 +160,8 @@ impl WayOut {
             }
             Self::LiveKit(address) => {
                 let server = options.livekit.as_ref().ok_or_else(|| ConnectError::NoLiveKit(self.to_string()))?;
-                Ok(Box::new(livekit::dial(&address.call(server, ids, metadata), set_up).await?))
+                let call = address.call(server, ids, metadata, options.dial_time);
+                Ok(Box::new(livekit::dial(&call, set_up).await?))
             }
             Self::LiveKitConsole(command) => {
                 set_up.enter(Stage::Process);

@@ -1,6 +1,7 @@
 //! A room's spelling as a way out.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::json;
 use url::Url;
@@ -83,7 +84,13 @@ impl RoomAddress {
 
     /// The call that is to be placed. `server` is the one that the settings name: its key and secret are taken for the
     /// address's own server too. The agent is told the address's metadata, else `metadata`, else the call's ids.
-    pub(in crate::transport) fn call(&self, server: &Server, ids: &CallIds, metadata: Option<&str>) -> RoomCall {
+    pub(in crate::transport) fn call(
+        &self,
+        server: &Server,
+        ids: &CallIds,
+        metadata: Option<&str>,
+        step_time: Duration,
+    ) -> RoomCall {
         let server = match &self.server {
             Some(url) => server.at(url.clone()),
             None => server.clone(),
@@ -99,7 +106,7 @@ impl RoomAddress {
             agent_name: self.agent.clone(),
             metadata,
             identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()),
-            step_time: super::STEP_TIME,
+            step_time,
         }
     }
 }

@@ -70,10 +70,6 @@ pub struct RoomCall {
     pub step_time: Duration,
 }
 
-/// The longest that a step may take where nothing else is said: a worker that starts a fresh process for a job needs some
-/// seconds, on a busy machine more.
-pub const STEP_TIME: Duration = Duration::from_secs(30);
-
 /// Sets a call up: the leg hears the agent, and the agent can hear it.
 ///
 /// # Errors
