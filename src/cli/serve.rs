@@ -17,11 +17,11 @@ use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
 use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, Happening, serve};
-use crate::transport::{Arrivals, WayOut};
 use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::ChirpDoor;
 use crate::transport::livekit::{Server, Worker, WorkerError, WorkerOptions};
 use crate::transport::web_socket::{Door, DoorError};
+use crate::transport::{Arrivals, WayOut};
 
 /// Opens the doors and connects each call to the agent, recorded
 #[derive(Debug, clap::Args)]

@@ -52,6 +52,9 @@ const LONG: Duration = Duration::from_secs(3600);
 /// What is to be done when the call is over.
 pub(super) type Cleanup = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What is to be done when the call is over, before the room is left: it is told why.
+pub(super) type Parting = Box<dyn FnOnce(EndReason, &str) -> Cleanup + Send>;
+
 /// A room in a call.
 pub struct RoomLeg {
     room: Room,
@@ -73,6 +76,9 @@ pub struct RoomLeg {
     alarm: Pin<Box<Sleep>>,
     events: VecDeque<LegEvent>,
     told: (Instant, JitterCounts),
+    parting: Option<Parting>,
+    /// What is done before the room is left.
+    last: Option<Cleanup>,
     cleanup: Option<Cleanup>,
     /// When the connection to the server last broke.
     shaken: Option<Instant>,
@@ -107,12 +113,19 @@ impl RoomLeg {
             alarm: Box::pin(tokio::time::sleep(LONG)),
             events: VecDeque::new(),
             told: (Instant::now(), JitterCounts::default()),
+            parting: None,
+            last: None,
             cleanup: None,
             shaken: None,
             missing: None,
             end: None,
             hung_up: false,
         })
+    }
+
+    /// What is done before the room is left.
+    pub(super) fn before_the_end(&mut self, parting: Parting) {
+        self.parting = Some(parting);
     }
 
     /// What is done once the room is left.
@@ -150,7 +163,6 @@ impl RoomLeg {
         self.events.extend(self.line());
         self.hung_up = true;
         self.end.get_or_insert_with(|| (reason, detail.to_owned()));
-        self.room.leave();
     }
 
     /// The room has ended.
@@ -293,7 +305,6 @@ impl RoomLeg {
         };
         self.end.get_or_insert(reason);
         self.events.extend(self.line());
-        self.room.leave();
     }
 
     fn disconnected(&mut self, reason: Disconnect, detail: &str) {
@@ -443,6 +454,13 @@ impl CallerLeg for RoomLeg {
 impl RoomLeg {
     /// The room is left and, where it is ours, ended; then the leg is gone.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
+        if let (Some(parting), Some((reason, detail))) = (self.parting.take(), &self.end) {
+            self.last = Some(parting(*reason, detail));
+        }
+        if let Some(last) = &mut self.last {
+            std::task::ready!(last.as_mut().poll(cx));
+            self.last = None;
+        }
         self.room.leave();
         while !self.room.is_over() {
             match self.room.poll_event(cx) {

@@ -35,10 +35,15 @@ pub(super) enum JobError {
     Terminated,
 }
 
+/// How long the worker may take to tell the server that a job is over, before its room is left.
+const TELL_TIME: Duration = Duration::from_secs(1);
+
 /// A job that is over.
 pub(super) struct JobOver {
     pub(super) job_id: String,
     pub(super) result: Result<(), String>,
+    /// Dropped when the server has been told, or cannot be.
+    pub(super) told: oneshot::Sender<()>,
 }
 
 /// The duty to tell when a job is over. One that is dropped tells that the job broke down.
@@ -52,16 +57,19 @@ impl JobEnd {
         Self { job_id: Some(job_id.to_owned()), over }
     }
 
-    /// Tells how the job went.
-    pub(super) fn tell(mut self, result: Result<(), String>) {
-        self.send(result);
+    /// Tells how the job went, and waits until the server knows it: of an agent that leaves before, it takes the job for failed.
+    pub(super) async fn tell(mut self, result: Result<(), String>) {
+        if let Some(told) = self.send(result) {
+            drop(tokio::time::timeout(TELL_TIME, told).await);
+        }
     }
 
-    fn send(&mut self, result: Result<(), String>) {
-        if let Some(job_id) = self.job_id.take() {
-            // The worker may be gone: then there is nobody to be told.
-            drop(self.over.send(JobOver { job_id, result }));
-        }
+    fn send(&mut self, result: Result<(), String>) -> Option<oneshot::Receiver<()>> {
+        let job_id = self.job_id.take()?;
+        let (tell, told) = oneshot::channel();
+        // The worker may be gone: then there is nobody to be told.
+        drop(self.over.send(JobOver { job_id, result, told: tell }));
+        Some(told)
     }
 }
 
@@ -101,7 +109,7 @@ pub(super) async fn bring(
         }
         Err(error) => {
             tracing::warn!(job = assignment.job_id, room = assignment.room, "no call came of a job: {error}");
-            end.tell(Err(error.to_string()));
+            end.tell(Err(error.to_string())).await;
         }
     }
 }

@@ -23,20 +23,19 @@ const SPEAKING: &str = "speaking";
 /// A room that we are the agent of.
 pub(super) struct AgentLeg {
     leg: RoomLeg,
-    end: Option<JobEnd>,
     stop: Option<oneshot::Receiver<()>>,
     state: &'static str,
     /// Listens for the agent's speech; none: the agent tells it itself.
     detector: Option<SpeechDetector>,
     /// How the call ended, once it has.
     ending: Option<CallEnd>,
-    failed: Option<String>,
 }
 
 impl AgentLeg {
-    pub(super) fn new(leg: RoomLeg, end: JobEnd, stop: oneshot::Receiver<()>) -> Self {
+    pub(super) fn new(mut leg: RoomLeg, end: JobEnd, stop: oneshot::Receiver<()>) -> Self {
+        leg.before_the_end(Box::new(move |reason, detail| Box::pin(end.tell(result(reason, detail)))));
         let detector = Some(SpeechDetector::new(RATE, HANGOVER));
-        Self { leg, end: Some(end), stop: Some(stop), state: STATE.1, detector, ending: None, failed: None }
+        Self { leg, stop: Some(stop), state: STATE.1, detector, ending: None }
     }
 
     /// Others see what the agent is about.
@@ -68,18 +67,14 @@ impl AgentLeg {
             }
         }
     }
+}
 
-    /// The job is over, as far as this leg knows.
-    fn tell_end(&mut self, reason: EndReason, detail: &str) {
-        let Some(end) = self.end.take() else { return };
-        let (reason, detail) = self.ending.as_ref().map_or((reason, detail), |end| (end.reason, end.detail.as_str()));
-        let well = matches!(reason, EndReason::HungUp | EndReason::ScriptFinished | EndReason::AgentHungUp);
-        end.tell(match &self.failed {
-            Some(failed) => Err(failed.clone()),
-            None if well => Ok(()),
-            None if detail.is_empty() => Err(spelled(reason)),
-            None => Err(format!("{}: {detail}", spelled(reason))),
-        });
+/// What the server is told of a job whose call ended so.
+fn result(reason: EndReason, detail: &str) -> Result<(), String> {
+    match reason {
+        EndReason::HungUp | EndReason::ScriptFinished | EndReason::AgentHungUp => Ok(()),
+        _ if detail.is_empty() => Err(spelled(reason)),
+        _ => Err(format!("{}: {detail}", spelled(reason))),
     }
 }
 
@@ -91,7 +86,6 @@ fn spelled(reason: EndReason) -> String {
 
 impl CallerLeg for AgentLeg {
     fn fail(&mut self, detail: &str) {
-        self.failed = Some(detail.to_owned());
         self.leg.fail(detail);
     }
 
@@ -120,11 +114,7 @@ impl Leg for AgentLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         self.poll_stop(cx);
-        let event = std::task::ready!(self.leg.poll_event(cx));
-        if let LegEvent::Hangup { reason, detail } = &event {
-            self.tell_end(*reason, detail);
-        }
-        Poll::Ready(event)
+        self.leg.poll_event(cx)
     }
 
     fn command(&mut self, command: LegCommand<'_>) {
@@ -144,6 +134,10 @@ impl Leg for AgentLeg {
             LegCommand::SpeechStopped(_) => self.tell_state(LISTENING),
             LegCommand::Text(text) | LegCommand::Transcript(text) => self.transcribe(text),
             LegCommand::Ending(end) => self.ending = Some(end.clone()),
+            LegCommand::Hangup(reason) => {
+                let detail = self.ending.take().map(|end| end.detail).unwrap_or_default();
+                self.leg.close(reason, &detail);
+            }
             _ => self.leg.command(command),
         }
     }

@@ -101,18 +101,15 @@ pub(super) struct Task {
     coming: JoinSet<()>,
     /// Ends a job that the server takes back.
     stops: HashMap<String, oneshot::Sender<()>>,
+    /// Wait until the server knows that their job is over.
+    telling: Vec<oneshot::Sender<()>>,
     over: (mpsc::UnboundedSender<JobOver>, mpsc::UnboundedReceiver<JobOver>),
 }
 
 impl Task {
-    pub(super) fn new(
-        server: Server,
-        protocol: Protocol,
-        arrivals: mpsc::Sender<Arrival>,
-        drain: oneshot::Receiver<()>,
-    ) -> Self {
+    pub(super) fn new(server: Server, protocol: Protocol, arrivals: mpsc::Sender<Arrival>, drain: oneshot::Receiver<()>) -> Self {
         let (coming, stops) = (JoinSet::new(), HashMap::new());
-        Self { server, protocol, arrivals, drain: Some(drain), coming, stops, over: mpsc::unbounded_channel() }
+        Self { server, protocol, arrivals, drain: Some(drain), coming, stops, telling: Vec::new(), over: mpsc::unbounded_channel() }
     }
 
     /// Goes on until it is drained.
@@ -134,6 +131,7 @@ impl Task {
     async fn attend(&mut self, socket: &mut Socket) -> Result<(), String> {
         loop {
             flush(socket, &mut self.protocol).await?;
+            self.telling.clear();
             if self.protocol.is_drained() {
                 return Ok(());
             }
@@ -157,7 +155,10 @@ impl Task {
                 return None;
             }
             let until = tokio::time::Instant::now() + pause;
-            while tokio::time::timeout_at(until, self.happened()).await.is_ok() {}
+            while tokio::time::timeout_at(until, self.happened()).await.is_ok() {
+                // There is nobody to be told.
+                self.telling.clear();
+            }
             // A server that is there answers at once.
             match register(&self.server, &mut self.protocol).await {
                 Ok((socket, worker_id)) => {
@@ -179,9 +180,10 @@ impl Task {
             }
         };
         tokio::select! {
-            Some(JobOver { job_id, result }) = self.over.1.recv() => {
+            Some(JobOver { job_id, result, told }) = self.over.1.recv() => {
                 self.stops.remove(&job_id);
                 self.protocol.over(&job_id, result);
+                self.telling.push(told);
             }
             () = drain => {
                 self.drain = None;
