@@ -120,7 +120,7 @@ fn an_agent_behind_the_worker_and_its_caller_hear_each_other_and_the_call_is_tie
     assert_is_tone(&wav(&call.join("caller.wav")), 48_000, CALLER_HZ, AGENT_HZ);
     assert_is_tone(&wav(&call.join("agent.wav")), 16_000, AGENT_HZ, CALLER_HZ);
     let told = call_json(&call);
-    assert_eq!((&told["ids"]["run_id"], &told["ids"]["scenario_id"]), (&json!("4711"), &json!("17")), "{told}");
+    assert_eq!((&told["run_id"], &told["scenario_id"]), (&json!("4711"), &json!("17")), "{told}");
     let events = events(&call);
     let log = events.iter().filter_map(|event| event["line"].as_str()).find_map(|line| serde_json::from_str::<Value>(line).ok());
     let found = log.expect("the process told its environment");
