@@ -7,7 +7,7 @@ use serde_json::json;
 use url::Url;
 
 use super::leg::ABILITIES;
-use super::{RoomCall, Server};
+use super::{Entrance, RoomCall, Server};
 use crate::call::CallIds;
 use crate::transport::Capability;
 
@@ -100,14 +100,14 @@ impl RoomAddress {
         let known: serde_json::Map<_, _> = known.collect();
         let ids = if known.is_empty() { String::new() } else { json!(known).to_string() };
         let metadata = self.metadata.as_deref().or(metadata).map_or(ids, str::to_owned);
-        RoomCall {
+        let entrance = Entrance::Made {
             server,
             room: self.room.clone(),
+            room_metadata: String::new(),
             agent_name: self.agent.clone(),
             metadata,
-            identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()),
-            step_time,
-        }
+        };
+        RoomCall { entrance, publish: None, identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()), step_time }
     }
 }
 

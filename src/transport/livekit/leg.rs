@@ -22,7 +22,7 @@ use crate::transport::webrtc::{JitterBuffer, JitterCounts, JitterLimits, RtpTime
 /// The rate of rooms' audio: Opus at its full band.
 pub(super) const RATE: Rate = Rate::HZ_48000;
 /// What a room carries beside audio.
-pub(super) const ABILITIES: Abilities = Abilities {
+pub const ABILITIES: Abilities = Abilities {
     continuous_source: true,
     continuous_sink: true,
     dtmf: true,
