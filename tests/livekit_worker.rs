@@ -19,8 +19,13 @@ const CALLER_HZ: f64 = 440.0;
 
 /// A process agent in Python that says a tone.
 fn tone_agent() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    format!("process:{}/target/pyenv/bin/python {}/tests/interop/tone_agent.py {AGENT_HZ}", root.display(), root.display())
+    process_agent(&AGENT_HZ.to_string())
+}
+
+/// A process agent in Python that says this.
+fn process_agent(says: &str) -> String {
+    let root = env!("CARGO_MANIFEST_DIR");
+    format!("process:{root}/target/pyenv/bin/python {root}/tests/interop/tone_agent.py {says}")
 }
 
 /// `serve` with the LiveKit door alone.
@@ -183,6 +188,27 @@ fn a_chirp_agent_gets_the_metadata_as_a_header_and_its_state_is_seen_in_the_room
 }
 
 #[test]
+fn the_state_of_an_agent_that_tells_none_is_heard_and_a_deleted_room_ends_the_call() {
+    let server = LiveKitServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let said = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/speech/agent-answer-2.wav");
+    let (mut worker, _) = worker(&server, &process_agent(said), &out, "");
+    let mut caller = caller(&server, "states", folder.path(), "no JSON");
+    let agent = agent_of(&caller);
+    for state in ["speaking", "listening"] {
+        caller.event("attributes", |event| event["participant"] == agent.as_str() && event["changed"]["lk.agent.state"] == state);
+    }
+    caller.tell("delete_room", json!({"room": "states"}));
+    let line = ended(&worker);
+    assert!(line.contains("ended by caller"), "{line}");
+    worker.stop();
+    let end = &call_json(&call_folder(&out))["end"];
+    assert_eq!((&end["reason"], end["detail"].as_str().unwrap().contains("deleted")), (&json!("hung_up"), true), "{end}");
+    assert!(events(&call_folder(&out)).iter().any(|event| event["metadata"]["metadata"] == "no JSON"));
+}
+
+#[test]
 fn what_is_typed_reaches_an_agent_of_text_and_its_answer_comes_as_a_transcription() {
     let server = LiveKitServer::start();
     let folder = tempfile::tempdir().unwrap();
@@ -335,10 +361,12 @@ fn a_worker_that_the_server_does_not_take_says_why_and_no_secret() {
     });
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("LIVEKIT_API_KEY"), "{said}");
-    let (code, said) = run(&|command| {
-        command.env("LIVEKIT_URL", "ws://127.0.0.1:9");
-    });
-    assert_eq!(code, Some(3), "{said}");
+    let elsewhere = command(&server, &tone_agent(), folder.path(), "[doors.livekit]\nurl = \"ws://127.0.0.1:9\"\n")
+        .env_remove("LIVEKIT_URL")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&elsewhere.stderr);
+    assert_eq!(elsewhere.status.code(), Some(3), "{said}");
     assert!(said.contains("ws://127.0.0.1:9/ cannot be reached"), "{said}");
     let itself = command(&server, "livekit://?agent=my-agent", folder.path(), "").output().unwrap();
     let said = String::from_utf8_lossy(&itself.stderr);

@@ -14,7 +14,7 @@ use crate::transport::Capability;
 /// Rooms, as [`crate::transport::capability_table`] has them.
 pub const CAPABILITY: Capability = Capability {
     wire: "LiveKit room",
-    way_in: Some("an agent worker"),
+    way_in: Some("`[doors.livekit]`, an agent worker"),
     way_out: Some("`livekit://ROOM?agent=NAME`"),
     audio: "48 kHz, Opus",
     abilities: ABILITIES,
