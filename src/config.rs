@@ -32,6 +32,12 @@
 //! max_message = 1048576                 # bytes
 //! idle_s = 300                          # a session without a content message for so long is ended
 //!
+//! [doors.livekit]                       # an agent worker of the LiveKit server of LIVEKIT_URL, with LIVEKIT_API_KEY and
+//!                                       # LIVEKIT_API_SECRET
+//! agent_name = "my-agent"               # the agent that is dispatched
+//! url = "wss://livekit.example.com"     # where LIVEKIT_URL is not set
+//! max_calls = 64                        # more are left to other workers of the same name
+//!
 //! [sandbox]
 //! webhook_url = "http://127.0.0.1:9100/hook"
 //! webhook_secret_file = "hook.secret"   # or TRUNKLINE_WEBHOOK_SECRET
@@ -126,6 +132,9 @@ pub struct Doors {
     /// `[doors.chat]`
     #[serde(default)]
     pub chat: ChatDoorConfig,
+    /// `[doors.livekit]`
+    #[serde(default)]
+    pub livekit: LiveKitDoorConfig,
 }
 
 /// `[doors.chirp]`
@@ -168,8 +177,19 @@ pub struct ChatDoorConfig {
     pub idle_s: Option<u64>,
 }
 
+/// `[doors.livekit]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct LiveKitDoorConfig {
+    /// The agent that jobs are asked for.
+    pub agent_name: Option<String>,
+    /// The server, where the environment names none.
+    pub url: Option<String>,
+    /// Calls at the same time.
+    pub max_calls: Option<usize>,
+}
+
 /// The keys of each table: a table is named by its path.
-const KEYS: [(&str, &[&str]); 7] = [
+const KEYS: [(&str, &[&str]); 8] = [
     ("", &["tts", "out", "personalities", "agent", "doors", "sandbox"]),
     ("sandbox", &["webhook_url", "webhook_secret_file", "max_calls", "max_recorded_mb", "metrics"]),
     (
@@ -184,8 +204,9 @@ const KEYS: [(&str, &[&str]); 7] = [
         ],
     ),
     ("agent", &["to", "rate", "dial_s", "credentials_file", "chat_secret_file"]),
-    ("doors", &["chirp", "chat"]),
+    ("doors", &["chirp", "chat", "livekit"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),
+    ("doors.livekit", &["agent_name", "url", "max_calls"]),
     ("doors.chat", &["listen", "certificate", "key", "secret_file", "agent_speaks_first", "max_calls", "max_message", "idle_s"]),
 ];
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::mpsc;
@@ -11,6 +12,9 @@ use tokio::task::{JoinError, JoinSet};
 use crate::call::{CallControl, CallEnd, CallIds, EndReason, Leg, LegCommand, LegEvent, Limits, LoggedEvent, Side};
 use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, party_info, unreachable_agent};
 use crate::transport::{Arrival, Arrivals, ConnectError, ConnectOptions, SetUp, WayOut, wait_for};
+
+/// How long doors may take to tell of calls that were ended.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Whom to connect the calls to, and where to record them.
 #[derive(Debug, Clone)]
@@ -36,31 +40,47 @@ pub enum Happening {
     Over(Box<FinishedCall>),
 }
 
-/// Takes the calls that come in through `doors` until `stop` is done; then those that go on are ended and waited for.
+/// Takes the calls that come in through `doors` until `stop` is done. Those that go on come to their own end, or are ended when
+/// `cut` is done.
 pub async fn serve(
     mut doors: Vec<Arrivals>,
     desk: Desk,
     happenings: mpsc::UnboundedSender<Happening>,
     stop: impl Future<Output = ()>,
+    cut: impl Future<Output = ()>,
 ) {
     let desk = Arc::new(desk);
     let control = CallControl::default();
     let mut calls = JoinSet::new();
-    let mut stop = std::pin::pin!(stop);
+    let (mut stop, mut cut) = (std::pin::pin!(stop), std::pin::pin!(cut));
     loop {
         tokio::select! {
             () = &mut stop => break,
-            arrival = next(&mut doors) => {
+            Some(arrival) = next(&mut doors) => {
                 calls.spawn(take(arrival, Arc::clone(&desk), happenings.clone(), control.clone()));
             }
             Some(done) = calls.join_next() => mind(done),
         }
     }
-    drop(doors);
+    // Some doors have promised calls that are still on their way.
+    doors.retain_mut(Arrivals::close);
+    while !(doors.is_empty() && calls.is_empty()) {
+        tokio::select! {
+            () = &mut cut => break,
+            arrival = next(&mut doors), if !doors.is_empty() => match arrival {
+                Some(arrival) => drop(calls.spawn(take(arrival, Arc::clone(&desk), happenings.clone(), control.clone()))),
+                None => doors.clear(),
+            },
+            Some(done) = calls.join_next() => mind(done),
+        }
+    }
     control.cancel();
     while let Some(done) = calls.join_next().await {
         mind(done);
     }
+    let told = async { while next(&mut doors).await.is_some() {} };
+    // A call that is on its way all the same is not waited for.
+    drop(tokio::time::timeout(FAREWELL, told).await);
 }
 
 /// A call that broke down is a fault of ours: it is told of, and touches no other.
@@ -70,14 +90,25 @@ fn mind(done: Result<(), JoinError>) {
     }
 }
 
-/// The next call at any of the doors.
-async fn next(doors: &mut [Arrivals]) -> Arrival {
-    std::future::poll_fn(|cx| doors.iter_mut().map(|door| door.poll_next(cx)).find(Poll::is_ready).unwrap_or(Poll::Pending)).await
+/// The next call at any of the doors; none when no call will come any more.
+async fn next(doors: &mut [Arrivals]) -> Option<Arrival> {
+    std::future::poll_fn(|cx| {
+        let mut open = false;
+        for door in doors.iter_mut() {
+            match door.poll_next(cx) {
+                Poll::Ready(Some(arrival)) => return Poll::Ready(Some(arrival)),
+                Poll::Ready(None) => {}
+                Poll::Pending => open = true,
+            }
+        }
+        if open { Poll::Pending } else { Poll::Ready(None) }
+    })
+    .await
 }
 
 /// Carries out one call from the door.
 async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSender<Happening>, control: CallControl) {
-    let Arrival { mut leg, run_id, result_id, scenario_id, peer, agent_speaks_first } = arrival;
+    let Arrival { mut leg, run_id, result_id, scenario_id, peer, agent_speaks_first, metadata } = arrival;
     let ids = CallIds { call_id: new_call_id(), run_id, result_id, scenario_id, scenario: None };
     tracing::info!(call = ids.call_id, %peer, "a call comes in");
     let began = Utc::now();
@@ -88,6 +119,7 @@ async fn take(arrival: Arrival, desk: Arc<Desk>, happenings: mpsc::UnboundedSend
     let ready = wait_for(&mut *leg, async {
         let mut connect = desk.connect.clone();
         connect.agent_speaks_first = agent_speaks_first.unwrap_or(connect.agent_speaks_first);
+        connect.metadata = metadata;
         let agent = desk.agent.connect(&connect, &ids, &mut set_up).await?;
         let recording = Recording::begin(desk.out.as_deref(), &ids, caller, party_info(&*agent), &set_up).await;
         Ok::<_, ConnectError>((agent, recording))

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::call::parse_rate;
-use super::io::{runtime, say, until_interrupted};
+use super::io::{Interruption, runtime, say};
 use super::outcome::{report_call, unmeasured};
-use super::settings::{ConfigArgs, agent, chat_door, chirp_door, fits, out_folder};
+use super::settings::{ConfigArgs, agent, chat_door, chirp_door, fits, livekit_door, out_folder};
 use crate::audio::Rate;
 use crate::call::{CallIds, Limits};
 use crate::config::Config;
@@ -17,16 +17,18 @@ use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
 use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, Happening, serve};
-use crate::transport::WayOut;
 use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::ChirpDoor;
+use crate::transport::livekit::{Server, Worker, WorkerError, WorkerOptions};
 use crate::transport::web_socket::{Door, DoorError};
+use crate::transport::{Arrivals, WayOut};
 
 /// Opens the doors and connects each call to the agent, recorded
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   trunkline serve --to process:./agent.py --listen 127.0.0.1:8765
   trunkline serve --to 'openai:http://127.0.0.1:4000/v1?model=local' --chat-listen 127.0.0.1:8766
+  trunkline serve --to process:./agent.py --livekit-agent-name my-agent
 
 trunkline.toml:
   [agent]
@@ -35,6 +37,9 @@ trunkline.toml:
   listen = \"127.0.0.1:8765\"
 
 In front of an agent of text only (chat://, chat-process:, openai:) stands a chat door, in front of any other a CHIRP door.
+The LiveKit door opens no port: it registers as an agent worker with the LiveKit server of LIVEKIT_URL, LIVEKIT_API_KEY and
+LIVEKIT_API_SECRET, and may stand in front of any agent. With it, the first Ctrl-C or SIGTERM lets the calls that go on come to
+their end; the second ends them.
 
 When it is stopped it writes report.json and junit.xml of all its calls into the folder.")]
 pub struct Args {
@@ -51,6 +56,9 @@ pub struct Args {
     /// Where the chat door listens [default: 127.0.0.1:8766]
     #[arg(long, value_name = "LISTEN")]
     chat_listen: Option<SocketAddr>,
+    /// The LiveKit door: an agent worker under this name [default: `agent_name` of the configuration]
+    #[arg(long, value_name = "NAME")]
+    livekit_agent_name: Option<String>,
     /// Folder for report.json, junit.xml and one folder a call
     #[arg(long, value_name = "DIR", env = "TRUNKLINE_OUT")]
     out: Option<PathBuf>,
@@ -63,7 +71,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
     let out = out_folder(args.out.as_ref(), &config)?;
-    let (chirp, chat) = doors(args, &config, &to)?;
+    let livekit = livekit_door(args.livekit_agent_name.as_deref(), &config)?;
+    let (chirp, chat) = doors(args, &config, &to, livekit.is_some())?;
     runtime()?.block_on(async {
         let mut doors = Vec::new();
         if let Some(chirp) = chirp {
@@ -75,10 +84,15 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         for door in &doors {
             say(&format!("listening {} {} ({}) in front of {to}", door.wire(), door.address(), door.url()));
         }
+        let mut doors: Vec<Arrivals> = doors.into_iter().map(Into::into).collect();
+        let drains = livekit.is_some();
+        let (stop, cut) = interruptions(drains)?;
+        if let Some((server, worker)) = livekit {
+            doors.push(registered(server, &worker, &to).await?.into());
+        }
         let (sender, mut happenings) = mpsc::unbounded_channel();
-        let doors = doors.into_iter().map(Into::into).collect();
         let desk = Desk { agent: to, connect, out: Some(out.clone()), limits: Limits::default() };
-        let serving = tokio::spawn(serve(doors, desk, sender, until_interrupted()));
+        let serving = tokio::spawn(serve(doors, desk, sender, stop, cut));
         let mut runs = Vec::new();
         while let Some(happening) = happenings.recv().await {
             match happening {
@@ -101,11 +115,49 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     })
 }
 
+/// Registers the LiveKit door.
+async fn registered(server: Server, worker: &WorkerOptions, to: &WayOut) -> Result<Worker, Failure> {
+    let name = &worker.agent_name;
+    if let WayOut::LiveKit(address) = to
+        && address.agent() == Some(name)
+    {
+        return Err(Failure::usage(format!("{to} asks for the agent {name:?}, which is the LiveKit door itself")));
+    }
+    let url = server.shown();
+    let registered = Worker::register(server, worker).await.map_err(unregistered)?;
+    say(&format!("registered livekit {name} at {url} (worker {}) in front of {to}", registered.id()));
+    Ok(registered)
+}
+
+fn unregistered(error: WorkerError) -> Failure {
+    if error.is_unauthorized() {
+        return Failure::usage(&error).hint("both must be a pair that the server has under `keys`");
+    }
+    Failure::infrastructure(&error).hint("is LIVEKIT_URL right, and does the server run?")
+}
+
+/// The first Ctrl-C or SIGTERM; and the moment at which calls that go on are ended: the second where the doors drain, else at once.
+fn interruptions(drains: bool) -> Result<(impl Future<Output = ()>, impl Future<Output = ()>), Failure> {
+    let mut interruption = Interruption::listen()?;
+    let ((stop, stopped), (cut, ended)) = (oneshot::channel(), oneshot::channel());
+    tokio::spawn(async move {
+        interruption.wait().await;
+        // Whoever does not wait any more needs not be told.
+        let _ = stop.send(());
+        if drains {
+            say("no more calls are taken; those that go on come to their end, or are ended by a second Ctrl-C or SIGTERM");
+            interruption.wait().await;
+        }
+        let _ = cut.send(());
+    });
+    Ok((async { drop(stopped.await) }, async { drop(ended.await) }))
+}
+
 /// The doors that are asked for. Where none is, the one that fits the agent.
-fn doors(args: &Args, config: &Config, to: &WayOut) -> Result<(Option<ChirpDoor>, Option<ChatDoor>), Failure> {
+fn doors(args: &Args, config: &Config, to: &WayOut, another: bool) -> Result<(Option<ChirpDoor>, Option<ChatDoor>), Failure> {
     let wants_chirp = args.listen.is_some() || config.doors.chirp.listen.is_some();
     let wants_chat = args.chat_listen.is_some() || config.doors.chat.listen.is_some();
-    let neither = !wants_chirp && !wants_chat;
+    let neither = !another && !wants_chirp && !wants_chat;
     let chirp = if wants_chirp || (neither && !to.is_text_only()) {
         let mut door = chirp_door(config)?;
         door.listen = args.listen.unwrap_or(door.listen);

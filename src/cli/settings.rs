@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::transport::Secret;
 use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
-use crate::transport::livekit::Server;
+use crate::transport::livekit::{Server, WorkerOptions};
 use crate::transport::web_socket::TlsFiles;
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
@@ -180,6 +180,25 @@ pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
         idle: idle("doors.chat", door.idle_s)?.or(plain.idle),
         ..plain
     })
+}
+
+/// The LiveKit door, if one is asked for: the server, and the agent's name.
+pub(super) fn livekit_door(name: Option<&str>, config: &Config) -> Result<Option<(Server, WorkerOptions)>, Failure> {
+    let door = &config.doors.livekit;
+    let Some(name) = name.or(door.agent_name.as_deref()) else { return Ok(None) };
+    if name.trim().is_empty() {
+        return Err(Failure::usage("the LiveKit door's agent has an empty name: without one it would be sent into every room"));
+    }
+    let plain = WorkerOptions::new(name);
+    let max_jobs = door.max_calls.unwrap_or(plain.max_jobs);
+    if max_jobs == 0 {
+        return Err(Failure::usage("[doors.livekit] max_calls = 0: give 1 or more"));
+    }
+    let server = livekit_server_or(door.url.as_deref())?.ok_or_else(|| {
+        Failure::usage("the LiveKit door needs a LiveKit server")
+            .hint("set LIVEKIT_URL (or `url` under [doors.livekit]), LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
+    })?;
+    Ok(Some((server, WorkerOptions { max_jobs, ..plain })))
 }
 
 /// The idle time of a door.
@@ -347,13 +366,20 @@ pub(super) fn shown(event: &LoggedEvent) -> Option<String> {
     Some(format!("{:6.2} s {who} {what}", event.at_ms / 1000.0))
 }
 
-/// The LiveKit server of the environment; none when no part of it is set.
+/// The LiveKit server of the environment; none when a part of it is not set.
 pub(super) fn livekit_server() -> Result<Option<Server>, Failure> {
+    livekit_server_or(None)
+}
+
+/// As [`livekit_server`], with another address where LIVEKIT_URL is not set.
+fn livekit_server_or(url: Option<&str>) -> Result<Option<Server>, Failure> {
+    let elsewhere = url.map(str::to_owned);
     let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let [url, key, secret] = ["LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"].map(value);
+    let (name, url) = if url.is_some() { ("LIVEKIT_URL", url) } else { ("[doors.livekit] url", elsewhere) };
     match (url, key, secret.and_then(|secret| Secret::new(&secret))) {
         (Some(url), Some(key), Some(secret)) => {
-            Server::new(&url, &key, secret).map(Some).map_err(|error| Failure::usage(format!("LIVEKIT_URL: {error}")))
+            Server::new(&url, &key, secret).map(Some).map_err(|error| Failure::usage(format!("{name}: {error}")))
         }
         _ => Ok(None),
     }

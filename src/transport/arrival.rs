@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::call::{EndReason, Leg, LegEvent};
@@ -62,12 +62,16 @@ pub struct Arrival {
     pub scenario_id: Option<String>,
     /// The agent is to say the first word; none: not known.
     pub agent_speaks_first: Option<bool>,
+    /// What else the caller's side says of the call, as it came: a LiveKit job's metadata, which is mostly JSON.
+    pub metadata: Option<String>,
 }
 
 /// Where calls come from. Dropping it ends the task that waits for them; calls that came in go on.
 pub struct Arrivals {
     arrivals: mpsc::Receiver<Arrival>,
     waiting: JoinHandle<()>,
+    /// Tells the task to take no more calls; none: it is ended instead.
+    drain: Option<oneshot::Sender<()>>,
 }
 
 impl Arrivals {
@@ -77,21 +81,41 @@ impl Arrivals {
         F: Future<Output = ()> + Send + 'static,
     {
         let (sender, arrivals) = mpsc::channel(MOST_WAITING);
-        Self { arrivals, waiting: tokio::spawn(wait(sender)) }
+        Self { arrivals, waiting: tokio::spawn(wait(sender)), drain: None }
+    }
+
+    /// As [`Self::from_task`], where calls that are promised, or go on, need the task: once it is told to drain it takes no new
+    /// ones, and ends after the last of its calls.
+    pub(super) fn from_draining_task<F>(wait: impl FnOnce(mpsc::Sender<Arrival>, oneshot::Receiver<()>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, arrivals) = mpsc::channel(MOST_WAITING);
+        let (drain, drained) = oneshot::channel();
+        Self { arrivals, waiting: tokio::spawn(wait(sender, drained)), drain: Some(drain) }
+    }
+
+    /// Takes no more calls. True: it is to be kept, and [`Self::poll_next`] asked, until no call comes any more; false: it can be
+    /// dropped.
+    pub fn close(&mut self) -> bool {
+        let Some(drain) = self.drain.take() else { return false };
+        // A task that is over needs not be told.
+        let _ = drain.send(());
+        true
     }
 
     /// The next call. Dropping the wait loses none.
     pub async fn next(&mut self) -> Arrival {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
+        match std::future::poll_fn(|cx| self.poll_next(cx)).await {
+            Some(arrival) => arrival,
+            // No call will come any more, and none has.
+            None => std::future::pending().await,
+        }
     }
 
-    /// As [`Self::next`], where calls come from several places.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
-        match self.arrivals.poll_recv(cx) {
-            Poll::Ready(Some(arrival)) => Poll::Ready(arrival),
-            // No call will come any more, and none has.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
+    /// As [`Self::next`], where calls come from several places. None: no call will come any more.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrival>> {
+        self.arrivals.poll_recv(cx)
     }
 }
 

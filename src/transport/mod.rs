@@ -18,4 +18,4 @@ pub use capability::{CAPABILITIES, Capability, capability_table};
 pub use secret::Secret;
 pub use set_up::{SetUp, SetUpTimes, Stage, StageTime};
 pub(crate) use way_out::hide_address;
-pub use way_out::{BadWayOut, ConnectError, ConnectOptions, WayOut};
+pub use way_out::{BadWayOut, ConnectError, ConnectOptions, METADATA_HEADER, WayOut};

@@ -36,6 +36,11 @@ pub enum WayOut {
     OpenAi(OpenAi),
 }
 
+/// The header of a call's metadata. Its value is JSON in ASCII.
+pub const METADATA_HEADER: &str = "X-TRUNKLINE-METADATA";
+/// The longest metadata that a header carries, in bytes: common servers take 8 KiB in one line.
+const LONGEST_METADATA: usize = 7 << 10;
+
 /// Every way, as messages name them.
 const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-console:COMMAND, chat://HOST:PORT/PATH, \
                     chats://…, chat-process:COMMAND or openai:URL?model=NAME";
@@ -61,6 +66,9 @@ pub struct ConnectOptions {
     pub openai_key: Option<Secret>,
     /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
     pub agent_speaks_first: bool,
+    /// What the caller's side says of the call ([`Arrival::metadata`](super::Arrival::metadata)): a process finds it in
+    /// `TRUNKLINE_METADATA`, a WebSocket in the header [`METADATA_HEADER`], an agent in a LiveKit room as its job's metadata.
+    pub metadata: Option<String>,
     /// The LiveKit server, for an agent in a room.
     pub livekit: Option<Server>,
     /// How long a LiveKit agent that is started may take to dial us and to begin its session, and how long each step may take
@@ -80,6 +88,7 @@ impl Default for ConnectOptions {
             chat_secret,
             openai_key,
             agent_speaks_first: false,
+            metadata: None,
             livekit: None,
             dial_time: console::DIAL_TIME,
             once: false,
@@ -136,35 +145,37 @@ impl WayOut {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(&self, options: &ConnectOptions, ids: &CallIds, set_up: &mut SetUp) -> Result<Box<dyn Leg>, ConnectError> {
+        let metadata = options.metadata.as_deref();
         match self {
             Self::Chirp(url) => {
-                let (headers, credentials) = (id_headers(ids), options.credentials.clone());
+                let (headers, credentials) = (told_headers(ids, metadata), options.credentials.clone());
                 let options = DialOptions { credentials, headers, once: options.once, ..DialOptions::default() };
                 Ok(Box::new(chirp::dial(url, &options, set_up).await?))
             }
             Self::Process(words) => {
                 set_up.enter(Stage::Process);
-                let agent = ProcessLeg::spawn(words, options.rate, ids)?;
+                let agent = ProcessLeg::spawn(words, options.rate, ids, metadata)?;
                 set_up.done();
                 Ok(Box::new(agent))
             }
             Self::LiveKit(address) => {
                 let server = options.livekit.as_ref().ok_or_else(|| ConnectError::NoLiveKit(self.to_string()))?;
-                Ok(Box::new(livekit::dial(&address.call(server, ids, options.dial_time), set_up).await?))
+                let call = address.call(server, ids, metadata, options.dial_time);
+                Ok(Box::new(livekit::dial(&call, set_up).await?))
             }
             Self::LiveKitConsole(command) => {
                 set_up.enter(Stage::Process);
-                let agent = console::dial(command, options.dial_time, ids).await?;
+                let agent = console::dial(command, options.dial_time, ids, metadata).await?;
                 set_up.done();
                 Ok(Box::new(agent))
             }
             Self::Chat(url) => {
                 let secret = options.chat_secret.as_ref();
-                Ok(Box::new(chat::dial(url, secret, &id_headers(ids), options.once, set_up).await?))
+                Ok(Box::new(chat::dial(url, secret, &told_headers(ids, metadata), options.once, set_up).await?))
             }
             Self::ChatProcess(words) => {
                 set_up.enter(Stage::Process);
-                let agent = ChatProcess::spawn(words, ids)?;
+                let agent = ChatProcess::spawn(words, ids, metadata)?;
                 set_up.done();
                 Ok(Box::new(agent))
             }
@@ -176,10 +187,30 @@ impl WayOut {
     }
 }
 
-/// The call's ids, as far as they are known, as the headers of an upgrade request.
-fn id_headers(ids: &CallIds) -> Vec<(String, String)> {
+/// The call's ids, as far as they are known, and its metadata, as the headers of an upgrade request.
+fn told_headers(ids: &CallIds, metadata: Option<&str>) -> Vec<(String, String)> {
+    let metadata = metadata.and_then(metadata_header).map(|value| (METADATA_HEADER.to_owned(), value));
     let known = [(RUN_ID_HEADER, &ids.run_id), (RESULT_ID_HEADER, &ids.result_id), (SCENARIO_ID_HEADER, &ids.scenario_id)];
-    known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), id.clone()?))).collect()
+    known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), id.clone()?))).chain(metadata).collect()
+}
+
+/// Metadata as a header's value: JSON in ASCII, on one line; text that is no JSON becomes a string of it. None: it is too long.
+fn metadata_header(metadata: &str) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_str(metadata).unwrap_or_else(|_| metadata.into());
+    let mut value = String::new();
+    for character in json.to_string().chars() {
+        if character.is_ascii() && !character.is_ascii_control() {
+            value.push(character);
+        } else {
+            let mut units = [0; 2];
+            character.encode_utf16(&mut units).iter().for_each(|unit| value.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    let fits = value.len() <= LONGEST_METADATA;
+    if !fits {
+        tracing::warn!("the call's metadata is not passed on: as a header it has more than {LONGEST_METADATA} bytes");
+    }
+    fits.then_some(value)
 }
 
 /// A text as it is repeated to its user: of what may be an address with a secret in it only the scheme.

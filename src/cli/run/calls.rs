@@ -148,7 +148,7 @@ impl Calls {
             // Either way the door is to close.
             drop(stopped.await);
         };
-        let serving = tokio::spawn(serve(vec![arrivals], desk, sender, until));
+        let serving = tokio::spawn(serve(vec![arrivals], desk, sender, until, std::future::ready(())));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let watching = tokio::spawn(watch(happenings, Arc::clone(&seen), progress.clone()));
         Self::Here(Open { address, stop, serving, seen, watching })

@@ -33,10 +33,10 @@ impl ChatProcess {
     ///
     /// # Errors
     /// [`ProcessError`] when it cannot be started.
-    pub fn spawn(words: &[String], ids: &CallIds) -> Result<Self, ProcessError> {
+    pub fn spawn(words: &[String], ids: &CallIds, metadata: Option<&str>) -> Result<Self, ProcessError> {
         Ok(Self {
             via: spelled("chat-process", words),
-            child: Child::spawn(words, ids, &[])?,
+            child: Child::spawn(words, ids, metadata, &[])?,
             line: Vec::new(),
             overlong: false,
             events: VecDeque::new(),

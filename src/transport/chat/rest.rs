@@ -269,7 +269,9 @@ async fn open(client: Client, result_id: u64, run_id: u64, scenario_id: Option<u
     let (peer, scenario_id) = (leg.via(), scenario_id.map(|id| id.to_string()));
     let (run_id, result_id) = (Some(run_id.to_string()), Some(result_id.to_string()));
     // Nobody may take calls any more: then the API waits in vain, and ends the run.
-    drop(arrivals.send(Arrival { leg: Box::new(leg), peer, run_id, result_id, scenario_id, agent_speaks_first }).await);
+    let leg = Box::new(leg);
+    let arrival = Arrival { leg, peer, run_id, result_id, scenario_id, agent_speaks_first, metadata: None };
+    drop(arrivals.send(arrival).await);
 }
 
 fn is_conflict(error: &ApiError) -> bool {

@@ -14,7 +14,7 @@ use crate::transport::Capability;
 /// Rooms, as [`crate::transport::capability_table`] has them.
 pub const CAPABILITY: Capability = Capability {
     wire: "LiveKit room",
-    way_in: None,
+    way_in: Some("`[doors.livekit]`, an agent worker"),
     way_out: Some("`livekit://ROOM?agent=NAME`"),
     audio: "48 kHz, Opus",
     abilities: ABILITIES,
@@ -77,9 +77,20 @@ impl RoomAddress {
         Ok(address)
     }
 
+    /// The agent that is asked for by its name.
+    pub(crate) fn agent(&self) -> Option<&str> {
+        self.agent.as_deref()
+    }
+
     /// The call that is to be placed. `server` is the one that the settings name: its key and secret are taken for the
-    /// address's own server too.
-    pub(in crate::transport) fn call(&self, server: &Server, ids: &CallIds, step_time: Duration) -> RoomCall {
+    /// address's own server too. The agent is told the address's metadata, else `metadata`, else the call's ids.
+    pub(in crate::transport) fn call(
+        &self,
+        server: &Server,
+        ids: &CallIds,
+        metadata: Option<&str>,
+        step_time: Duration,
+    ) -> RoomCall {
         let server = match &self.server {
             Some(url) => server.at(url.clone()),
             None => server.clone(),
@@ -87,13 +98,14 @@ impl RoomAddress {
         let known = [("scenario_id", &ids.scenario_id), ("run_id", &ids.run_id)];
         let known = known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), json!(id.clone()?))));
         let known: serde_json::Map<_, _> = known.collect();
-        let metadata = if known.is_empty() { String::new() } else { json!(known).to_string() };
+        let ids = if known.is_empty() { String::new() } else { json!(known).to_string() };
+        let metadata = self.metadata.as_deref().or(metadata).map_or(ids, str::to_owned);
         let entrance = Entrance::Made {
             server,
             room: self.room.clone(),
             room_metadata: String::new(),
             agent_name: self.agent.clone(),
-            metadata: self.metadata.clone().unwrap_or(metadata),
+            metadata,
         };
         RoomCall { entrance, publish: None, identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()), step_time }
     }

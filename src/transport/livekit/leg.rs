@@ -16,6 +16,7 @@ use super::{Data, Disconnect, Room, RoomEvent, Server};
 use crate::audio::Rate;
 use crate::audio::opus::{OpusEncoder, OpusError, OpusSettings};
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, LineCounts};
+use crate::transport::CallerLeg;
 use crate::transport::webrtc::{JitterBuffer, JitterCounts, JitterLimits, RtpTime};
 
 /// The rate of rooms' audio: Opus at its full band.
@@ -51,6 +52,9 @@ const LONG: Duration = Duration::from_secs(3600);
 /// What is to be done when the call is over.
 pub(super) type Cleanup = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What is to be done when the call is over, before the room is left: it is told why.
+pub(super) type Parting = Box<dyn FnOnce(EndReason, &str) -> Cleanup + Send>;
+
 /// A room in a call.
 pub struct RoomLeg {
     room: Room,
@@ -58,6 +62,8 @@ pub struct RoomLeg {
     party: String,
     /// The track that is heard.
     track: Option<Arc<str>>,
+    /// Our own track, once others can hear it.
+    microphone: Option<String>,
     jitter: Option<JitterBuffer>,
     encoder: OpusEncoder,
     /// Samples sent so far: the RTP time of the next.
@@ -70,6 +76,9 @@ pub struct RoomLeg {
     alarm: Pin<Box<Sleep>>,
     events: VecDeque<LegEvent>,
     told: (Instant, JitterCounts),
+    parting: Option<Parting>,
+    /// What is done before the room is left.
+    last: Option<Cleanup>,
     cleanup: Option<Cleanup>,
     /// When the connection to the server last broke.
     shaken: Option<Instant>,
@@ -94,6 +103,7 @@ impl RoomLeg {
             via,
             party,
             track: None,
+            microphone: None,
             jitter: None,
             encoder: OpusEncoder::new(RATE, settings)?,
             sent: 0,
@@ -103,12 +113,19 @@ impl RoomLeg {
             alarm: Box::pin(tokio::time::sleep(LONG)),
             events: VecDeque::new(),
             told: (Instant::now(), JitterCounts::default()),
+            parting: None,
+            last: None,
             cleanup: None,
             shaken: None,
             missing: None,
             end: None,
             hung_up: false,
         })
+    }
+
+    /// What is done before the room is left.
+    pub(super) fn before_the_end(&mut self, parting: Parting) {
+        self.parting = Some(parting);
     }
 
     /// What is done once the room is left.
@@ -134,6 +151,18 @@ impl RoomLeg {
     /// The party's track is on its way.
     pub(super) const fn is_subscribed(&self) -> bool {
         self.track.is_some()
+    }
+
+    /// The id of our own track, once others can hear it.
+    pub(super) fn microphone(&self) -> Option<&str> {
+        self.microphone.as_deref()
+    }
+
+    /// Hangs up for this reason, if the room has not ended for another.
+    pub(super) fn close(&mut self, reason: EndReason, detail: &str) {
+        self.events.extend(self.line());
+        self.hung_up = true;
+        self.end.get_or_insert_with(|| (reason, detail.to_owned()));
     }
 
     /// The room has ended.
@@ -182,6 +211,7 @@ impl RoomLeg {
             RoomEvent::BadData { from, error } => {
                 self.events.push_back(LegEvent::Fault { code: "BAD_DATA".to_owned(), detail: format!("{from}: {error}") });
             }
+            RoomEvent::MicrophoneReady { track } => self.microphone = Some(track),
             RoomEvent::Left { identity, reason } if identity == self.party => self.party_left(reason),
             RoomEvent::Joined(participant) if participant.identity == self.party => self.missing = None,
             RoomEvent::Reconnecting { reason } => {
@@ -275,7 +305,6 @@ impl RoomLeg {
         };
         self.end.get_or_insert(reason);
         self.events.extend(self.line());
-        self.room.leave();
     }
 
     fn disconnected(&mut self, reason: Disconnect, detail: &str) {
@@ -403,19 +432,35 @@ impl Leg for RoomLeg {
             LegCommand::Text(text) => self.room.send_text(&[], CHAT, text, &BTreeMap::new()),
             LegCommand::Data(data) => self.room.send_packet(&[], None, data.to_string().as_bytes(), true),
             LegCommand::Hangup(_) => {
-                self.events.extend(self.line());
-                self.hung_up = true;
-                self.end.get_or_insert((EndReason::HungUp, String::new()));
-                self.room.leave();
+                self.close(EndReason::HungUp, "");
             }
             _ => {}
         }
     }
 }
 
+impl CallerLeg for RoomLeg {
+    fn fail(&mut self, detail: &str) {
+        self.close(EndReason::ConnectionLost, detail);
+    }
+
+    /// A room's events have no place in its audio: none has to be moved.
+    fn resume(&mut self, mut kept: VecDeque<LegEvent>, _skipped: u64) {
+        kept.append(&mut self.events);
+        self.events = kept;
+    }
+}
+
 impl RoomLeg {
     /// The room is left and, where it is ours, ended; then the leg is gone.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
+        if let (Some(parting), Some((reason, detail))) = (self.parting.take(), &self.end) {
+            self.last = Some(parting(*reason, detail));
+        }
+        if let Some(last) = &mut self.last {
+            std::task::ready!(last.as_mut().poll(cx));
+            self.last = None;
+        }
         self.room.leave();
         while !self.room.is_over() {
             match self.room.poll_event(cx) {

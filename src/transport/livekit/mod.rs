@@ -1,7 +1,7 @@
 //! LiveKit.
 //!
 //! [`Room`] is a room without libwebrtc: signalling is LiveKit's own crate, media is [`webrtc`](super::webrtc). [`Server`] is the
-//! server's API. [`session`] is the wire on which an agent built with LiveKit Agents tells of itself: what it heard and said, the
+//! server's API. [`Worker`] takes calls in: an agent worker, to which the server gives jobs. [`session`] is the wire on which an agent built with LiveKit Agents tells of itself: what it heard and said, the
 //! tools that it called, its states and its latencies. [`console`] calls such an agent over TCP, with no LiveKit server between.
 
 mod address;
@@ -17,6 +17,7 @@ mod sdp;
 mod server;
 pub mod session;
 mod signal;
+mod worker;
 
 pub use address::{CAPABILITY, RoomAddress};
 pub use data::{Data, DataError};
@@ -26,3 +27,4 @@ pub use leg::RoomLeg;
 pub use room::{Room, RoomEvent, RoomOptions};
 pub use roster::{Participant, ParticipantKind, Track};
 pub use server::{Grants, Server, ServerError};
+pub use worker::{Worker, WorkerError, WorkerOptions};

@@ -113,11 +113,17 @@ enum Ending {
 }
 
 impl Child {
-    /// Starts `words[0]` with the rest as its arguments. It finds the call's ids and `more` in its environment.
+    /// Starts `words[0]` with the rest as its arguments. It finds the call's ids, its metadata and `more` in its
+    /// environment.
     ///
     /// # Errors
     /// [`ProcessError`] when it cannot be started.
-    pub(in crate::transport) fn spawn(words: &[String], ids: &CallIds, more: &[(&str, String)]) -> Result<Self, ProcessError> {
+    pub(in crate::transport) fn spawn(
+        words: &[String],
+        ids: &CallIds,
+        metadata: Option<&str>,
+        more: &[(&str, String)],
+    ) -> Result<Self, ProcessError> {
         let (program, arguments) = words.split_first().expect("a way out has at least one word");
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).kill_on_drop(true);
@@ -125,10 +131,12 @@ impl Child {
         command.env("TRUNKLINE_CALL_ID", &ids.call_id);
         command.envs(more.iter().map(|(name, value)| (name, value)));
         let known = [
-            ("TRUNKLINE_RUN_ID", &ids.run_id),
-            ("TRUNKLINE_RESULT_ID", &ids.result_id),
-            ("TRUNKLINE_SCENARIO_ID", &ids.scenario_id),
-            ("TRUNKLINE_SCENARIO", &ids.scenario),
+            ("TRUNKLINE_RUN_ID", ids.run_id.as_deref()),
+            ("TRUNKLINE_RESULT_ID", ids.result_id.as_deref()),
+            ("TRUNKLINE_SCENARIO_ID", ids.scenario_id.as_deref()),
+            ("TRUNKLINE_SCENARIO", ids.scenario.as_deref()),
+            // An environment cannot hold a NUL; no JSON does.
+            ("TRUNKLINE_METADATA", metadata.filter(|text| !text.contains('\0'))),
         ];
         for (name, value) in known {
             match value {

@@ -1,7 +1,8 @@
 //! An agent that is a child process: s16le, one channel, on its stdin and stdout, one process a call.
 //!
 //! The child finds `TRUNKLINE_CALL_ID`, `TRUNKLINE_RATE` (Hz, both ways) and, where they are known, `TRUNKLINE_RUN_ID`,
-//! `TRUNKLINE_RESULT_ID`, `TRUNKLINE_SCENARIO_ID` and `TRUNKLINE_SCENARIO` in its environment. Its stdin is fed in real time
+//! `TRUNKLINE_RESULT_ID`, `TRUNKLINE_SCENARIO_ID`, `TRUNKLINE_SCENARIO` and `TRUNKLINE_METADATA` (what came with the call: the
+//! metadata of a LiveKit job, where Cekura puts `test_profile_data`) in its environment. Its stdin is fed in real time
 //! without a gap. What it writes to stderr goes into the call's log, line by line. When it exits with
 //! 0 it has hung up; another exit is a crash. When the call ends its stdin is closed; a second later its process group gets SIGTERM, and half a second after that SIGKILL.
 
@@ -50,8 +51,8 @@ impl ProcessLeg {
     ///
     /// # Errors
     /// [`ProcessError`] when it cannot be started.
-    pub fn spawn(words: &[String], rate: Rate, ids: &CallIds) -> Result<Self, ProcessError> {
-        let child = Child::spawn(words, ids, &[("TRUNKLINE_RATE", rate.hz().to_string())])?;
+    pub fn spawn(words: &[String], rate: Rate, ids: &CallIds, metadata: Option<&str>) -> Result<Self, ProcessError> {
+        let child = Child::spawn(words, ids, metadata, &[("TRUNKLINE_RATE", rate.hz().to_string())])?;
         Ok(Self { via: spelled("process", words), rate, child, not_read: 0, odd_byte: None })
     }
 

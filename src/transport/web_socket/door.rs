@@ -205,7 +205,7 @@ impl<E: Entrance> Threshold<E> {
         let taken = Taken { socket, via: self.via.clone(), permit };
         let [run_id, result_id, scenario_id] = ID_HEADERS.map(|names| names.into_iter().find_map(header));
         let (leg, agent_speaks_first) = (self.entrance.leg(taken), self.entrance.agent_speaks_first());
-        Ok(Some(Arrival { leg, peer: peer.to_string(), run_id, result_id, scenario_id, agent_speaks_first }))
+        Ok(Some(Arrival { leg, peer: peer.to_string(), run_id, result_id, scenario_id, agent_speaks_first, metadata: None }))
     }
 
     /// The HTTP part (RFC 6455 section 4.2). None when it was another request, which is answered: a plain GET asks whether the

@@ -86,10 +86,15 @@ fn shown(log: &[String]) -> String {
 ///
 /// # Errors
 /// [`ConsoleError`]. The agent is ended.
-pub async fn dial(command: &ConsoleCommand, within: Duration, ids: &CallIds) -> Result<ConsoleLeg, ConsoleError> {
+pub async fn dial(
+    command: &ConsoleCommand,
+    within: Duration,
+    ids: &CallIds,
+    metadata: Option<&str>,
+) -> Result<ConsoleLeg, ConsoleError> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(ConsoleError::Listen)?;
     let address = listener.local_addr().map_err(ConsoleError::Listen)?.to_string();
-    let child = Child::spawn(&command.dialling(&address), ids, &[])?;
+    let child = Child::spawn(&command.dialling(&address), ids, metadata, &[])?;
     let mut child = child.logging_stdout().with_patience(Duration::ZERO, SHUTDOWN);
     let deadline = tokio::time::sleep(within);
     let mut deadline = std::pin::pin!(deadline);
