@@ -2,7 +2,7 @@
 //!
 //! [`Room`] is a room without libwebrtc: signalling is LiveKit's own crate, media is [`webrtc`](super::webrtc). [`Server`] is the
 //! server's API. [`session`] is the wire on which an agent built with LiveKit Agents tells of itself: what it heard and said, the
-//! tools that it called, its states and its latencies. [`console`] calls such an agent over TCP, with no LiveKit server between.
+//! tools that it called, its states and its latencies. [`recorder`] records rooms unseen. [`console`] calls such an agent over TCP, with no LiveKit server between.
 
 mod address;
 pub mod console;
@@ -11,6 +11,7 @@ mod dial;
 mod error;
 mod leg;
 mod net;
+pub mod recorder;
 mod room;
 mod roster;
 mod sdp;
