@@ -449,7 +449,7 @@ impl RoomRecording {
         self.looking = None;
         match found {
             Ok(dispatches) => {
-                let told: Vec<_> = dispatches.iter().map(ties::told).collect();
+                let told: Vec<_> = dispatches.iter().filter_map(ties::told).collect();
                 if self.recorder.info().room.as_ref().is_some_and(|room| room.dispatches != told) {
                     self.change_room(|room| room.dispatches = told);
                 }

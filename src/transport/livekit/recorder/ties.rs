@@ -32,8 +32,10 @@ pub(super) fn fill_in(ids: &mut CallIds, dispatches: &[AgentDispatch], agent: Op
     }
 }
 
-/// A dispatch as `call.json` has it.
-pub(super) fn told(dispatch: &AgentDispatch) -> RoomDispatch {
-    let metadata = serde_json::from_str(&dispatch.metadata).unwrap_or_else(|_| dispatch.metadata.clone().into());
-    RoomDispatch { id: dispatch.id.clone(), agent_name: dispatch.agent_name.clone(), metadata }
+/// A dispatch as `call.json` has it. None for the one that the server itself makes in every room, for agents without a name.
+pub(super) fn told(dispatch: &AgentDispatch) -> Option<RoomDispatch> {
+    let AgentDispatch { id, agent_name, metadata, .. } = dispatch;
+    let told = serde_json::from_str(metadata).unwrap_or_else(|_| metadata.clone().into());
+    let asked_for = !agent_name.is_empty() || !metadata.is_empty();
+    asked_for.then(|| RoomDispatch { id: id.clone(), agent_name: agent_name.clone(), metadata: told })
 }
