@@ -147,7 +147,7 @@ fn what_the_package_sends_and_the_api_refuses_is_refused_and_taken_when_lenient(
     std::fs::create_dir_all(&home).unwrap();
     let (_lenient, url) = sandbox(&home, &["--lenient"], Some("package-key"));
     let package = Package { url, home };
-    for (mode, status) in [("livekit", "501"), ("pipecat", "501")] {
+    for (mode, status) in [("livekit", "400"), ("pipecat", "501")] {
         let (code, said) = package.said(&["run", "start", "--mode", mode, "--agent-id", "1", "--scenario-ids", "1"]);
         assert!(code == 2 && said.contains(status), "{mode}: {said}");
     }

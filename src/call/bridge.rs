@@ -151,6 +151,7 @@ impl Bridge {
                 self.direction(side).expect_note(position, Note::Backchannel { text, samples });
             }
             LegEvent::Lost { frames, concealed } => log(out, now, Some(side), Event::Lost { frames, concealed }),
+            LegEvent::Line(counts) => log(out, now, Some(side), Event::Line(counts)),
             LegEvent::Paused(samples) => self.direction(side).playout.skip(samples),
             LegEvent::Dtmf(digit) => {
                 out.command(side.other(), LegCommand::Dtmf(digit));

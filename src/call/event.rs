@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{FunctionCall, FunctionResult, Side};
+use super::{FunctionCall, FunctionResult, LineCounts, Side};
 
 /// How a speech boundary's position is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +149,8 @@ pub enum Event {
         /// Of these, how many were concealed.
         concealed: u64,
     },
+    /// What the line has done so far to `side`'s packets: a later count takes the place of an earlier one.
+    Line(LineCounts),
     /// `side` does this to its own audio from here on.
     EffectStarted {
         /// Tells the call's effects apart.

@@ -162,6 +162,8 @@ pub enum LegEvent {
         /// Of these, how many were concealed.
         concealed: u64,
     },
+    /// What the line has done so far to the party's packets: a later count takes the place of an earlier one.
+    Line(LineCounts),
     /// The leg lets this many samples of silence pass without sending them: its stream goes on after them.
     Paused(u64),
     /// The leg's own pacing slipped by this many milliseconds.
@@ -175,6 +177,35 @@ pub enum LegEvent {
         /// In words.
         detail: String,
     },
+}
+
+/// What became of the packets of a party whose audio comes over a network that loses and delays them, since the call began.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct LineCounts {
+    /// Packets that came.
+    pub received: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Packets that came when their time had been filled with something else.
+    pub late: u64,
+    /// Packets that came again.
+    pub duplicate: u64,
+    /// 20 ms frames made from the copy of a lost packet in the one after it (FEC).
+    pub recovered: u64,
+    /// 20 ms frames that were made up.
+    pub concealed: u64,
+    /// How often the far side began its stream anew.
+    pub resyncs: u64,
+    /// The interarrival jitter, in milliseconds (RFC 3550 section 6.4.1).
+    pub jitter_ms: f64,
+    /// The mean depth of the jitter buffer, in milliseconds: how old what plays is, against the quickest packets.
+    pub mean_depth_ms: f64,
+    /// The most of it.
+    pub max_depth_ms: f64,
+    /// Silence that the jitter buffer put in, in milliseconds.
+    pub inserted_ms: f64,
+    /// What it left out, in milliseconds: silence, and speech only where it was far behind.
+    pub left_out_ms: f64,
 }
 
 /// A function that a party calls.

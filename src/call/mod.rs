@@ -14,6 +14,6 @@ pub use clock::{CallTime, SampleIndex};
 pub use event::{CallEnd, Effect, EffectKind, EndReason, Event, LoggedEvent, MarkSource};
 pub use frame_clock::{Due, FrameClock};
 pub use ids::{CallIds, Side};
-pub use leg::{Abilities, FunctionCall, FunctionResult, Leg, LegCommand, LegEvent, Mark};
+pub use leg::{Abilities, FunctionCall, FunctionResult, Leg, LegCommand, LegEvent, LineCounts, Mark};
 pub use playout::{Arrival, Cleared, JITTER, LEAD, LONGEST_QUEUE, OUTAGE, Playout, Released};
 pub use task::{Call, CallControl, CallOutcome, Limits, Observer, Tape, Unable};

@@ -255,14 +255,18 @@ fn poll_call<T: Tape>(bridge: &mut Bridge, parties: &mut Parties<T>, alarm: &mut
     Poll::Pending
 }
 
-/// Waits until both legs have closed. What they still say is not part of the call; what they still write to their log is.
+/// Waits until both legs have closed. What they still say is not part of the call; what they still write to their log is, and
+/// what they have counted.
 fn poll_farewell<T: Tape>(parties: &mut Parties<T>, cx: &mut Context<'_>) -> Poll<()> {
     for side in Side::BOTH {
         while let Some(event) = parties.poll_leg(side, cx) {
-            if let LegEvent::Log(line) = event {
-                let at_ms = parties.now().millis();
-                parties.log(LoggedEvent { at_ms, side: Some(side), event: Event::Log { line } });
-            }
+            let event = match event {
+                LegEvent::Log(line) => Event::Log { line },
+                LegEvent::Line(counts) => Event::Line(counts),
+                _ => continue,
+            };
+            let at_ms = parties.now().millis();
+            parties.log(LoggedEvent { at_ms, side: Some(side), event });
         }
     }
     if parties.caller.gone && parties.agent.gone { Poll::Ready(()) } else { Poll::Pending }

@@ -49,6 +49,18 @@ impl Mode {
                 tied_by: DOOR_TIES,
                 tried: "`cekura` 1.6.7",
             },
+            Self::LivekitV2 => ModeSupport {
+                sandbox: true,
+                recorded: None,
+                tied_by: None,
+                tried: "`cekura` 1.6.7, livekit-server 1.13.5 and `livekit-agents` 1.8.9 (Python)",
+            },
+            Self::Livekit => ModeSupport {
+                sandbox: true,
+                recorded: None,
+                tied_by: None,
+                tried: "livekit-server 1.13.5 and `livekit` 1.1.21 (Python)",
+            },
             _ => STARTED,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use reqwest::Url;
 
 use super::io::{runtime, say, until_interrupted};
-use super::settings::{ConfigArgs, PersonalityArgs, SpeechArgs, folder_of, suite};
+use super::settings::{ConfigArgs, PersonalityArgs, SpeechArgs, folder_of, livekit_server, suite};
 use crate::caller::Patience;
 use crate::caller::personality::Personalities;
 use crate::caller::speech::SpeechStore;
@@ -44,6 +44,10 @@ pub struct Args {
     /// Where text runs dial an agent that has no address of its own
     #[arg(long, value_name = "URL")]
     agent_chat_url: Option<String>,
+    /// The name by which LiveKit runs ask for an agent that has no name of its own; LIVEKIT_URL, LIVEKIT_API_KEY and
+    /// LIVEKIT_API_SECRET name the server
+    #[arg(long, value_name = "NAME")]
+    agent_livekit_name: Option<String>,
     /// Takes shapes that Cekura's own package sends and its API refuses
     #[arg(long)]
     lenient: bool,
@@ -70,7 +74,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Some(folder) => Project::read(folder).map_err(Failure::usage)?,
         None => Project::of_suite(&suite(args.suite.as_deref())?),
     };
-    project.set_default_addresses(args.agent_websocket_url.as_deref(), args.agent_chat_url.as_deref());
+    project.set_default_addresses(
+        args.agent_websocket_url.as_deref(),
+        args.agent_chat_url.as_deref(),
+        args.agent_livekit_name.as_deref(),
+    );
+    project.livekit = livekit_server()?;
     project.personalities = personalities.clone();
     let beside = args.project.as_ref().map_or_else(|| folder_of(args.suite.as_deref()), |folder| folder.join("suites"));
     let key = from_environment(ENV_KEY)?.map(|key| Key::new(&key)).transpose().map_err(Failure::usage)?;

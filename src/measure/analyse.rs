@@ -6,7 +6,7 @@ use super::decibel::dbfs_of;
 use super::figure::{Figure, percentile, tidy};
 use super::folder::Folder;
 use super::onset::Stretch;
-use crate::call::{CallIds, Event, LoggedEvent, MarkSource, Side};
+use crate::call::{CallIds, Event, LineCounts, LoggedEvent, MarkSource, Side};
 
 /// Two stretches of the same side with less than this between them, and nobody else speaking, are one turn, in ms.
 const TURN_PAUSE_MS: f64 = 700.0;
@@ -169,6 +169,9 @@ pub struct SideMeasures {
     pub frames_lost: Figure,
     /// Frames for it that it did not read.
     pub frames_not_read: Figure,
+    /// What the line did to its packets, as the receiving jitter buffer counts it; none where the wire has no such buffer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<LineCounts>,
 }
 
 /// A stretch of speech and how it is known.
@@ -420,6 +423,10 @@ fn side(folder: &Folder, side: Side, speech: &[Spoken], duration_ms: f64) -> Sid
         frames_not_read: of_side(&|event| match event {
             Event::NotRead { frames } => *frames,
             _ => 0,
+        }),
+        line: folder.events.iter().rev().find_map(|logged| match &logged.event {
+            Event::Line(counts) if logged.side == Some(side) => Some(*counts),
+            _ => None,
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! Carries runs out with the scripted caller: over CHIRP, Cekura's text WebSocket, or REST.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +22,7 @@ use crate::conversation::{Conversation, FinishedCall, Recording, new_call_id, pa
 use crate::measure::{Measures, measure};
 use crate::record::{Role, TranscriptLine};
 use crate::transport::chirp::{DialOptions, RATE, dial};
+use crate::transport::livekit::{self, Entrance, RoomCall};
 use crate::transport::web_socket::{RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
 use crate::transport::{SetUp, chat};
 
@@ -96,7 +97,7 @@ impl ScriptedCarrier {
     /// The caller of a run: it speaks, or writes.
     async fn caller(&self, order: &RunOrder) -> Result<Box<dyn Leg>, String> {
         let personality = self.personality(order)?;
-        if matches!(order.target, Target::Chirp { .. }) {
+        if matches!(order.target, Target::Chirp { .. } | Target::Room { .. }) {
             return Ok(Box::new(self.spoken_script(order, personality).await?.caller(self.patience)));
         }
         let script = order.scenario.script().map_err(|problems| list(&problems))?;
@@ -149,12 +150,29 @@ impl ScriptedCarrier {
                 let agent = chat::dial(&address, secret.as_ref(), &headers, false, set_up).await;
                 Ok(Box::new(agent.map_err(|error| error.to_string())?))
             }
+            Target::Room { call, profile } => {
+                let call = told_of_run(call, profile, order);
+                Ok(Box::new(livekit::dial(&call, set_up).await.map_err(|error| error.to_string())?))
+            }
             Target::ApiChat { .. } => {
                 let caller_opens = order.scenario.script().is_ok_and(|script| script.opening.is_some());
                 Ok(Box::new(self.chats.open(order.run_id, caller_opens)))
             }
         }
     }
+}
+
+/// The call, with what Cekura tells a dispatched agent: the job's metadata has the run, the scenario and the test profile
+/// (<https://docs.cekura.ai/documentation/integrations/livekit/automated>).
+fn told_of_run(call: &RoomCall, profile: &BTreeMap<String, String>, order: &RunOrder) -> RoomCall {
+    let mut call = call.clone();
+    if let Entrance::Made { metadata, .. } = &mut call.entrance {
+        let told = json!({
+            "scenario_id": order.scenario.number, "run_id": order.run_id, "test_profile_data": profile,
+        });
+        *metadata = told.to_string();
+    }
+    call
 }
 
 fn list(problems: &[Problem]) -> String {

@@ -17,6 +17,7 @@ use crate::caller::suite::Scenario;
 use crate::measure::Measures;
 use crate::record::TranscriptLine;
 use crate::transport::Secret;
+use crate::transport::livekit::{Entrance, RoomCall};
 use crate::transport::web_socket::shown;
 
 /// What a transcript says of speech whose words are not known.
@@ -83,6 +84,13 @@ pub enum Target {
         /// The agent's secret, for `X-VOCERA-SECRET`.
         secret: Option<Secret>,
     },
+    /// In a LiveKit room.
+    Room {
+        /// Which, and what goes into it. The agent is told the run's ids and `profile` beside what the call says.
+        call: Box<RoomCall>,
+        /// What the agent gets to know: `test_profile_data` of its job's metadata.
+        profile: BTreeMap<String, String>,
+    },
     /// Nobody is dialled: the agent fetches and posts its turns over REST.
     ApiChat {
         /// The longest conversation.
@@ -96,6 +104,10 @@ impl Target {
     pub fn shown(&self) -> String {
         match self {
             Self::Chirp { url, .. } | Self::Chat { url, .. } => Url::parse(url).map_or_else(|_| String::new(), |url| shown(&url)),
+            Self::Room { call, .. } => match &call.entrance {
+                Entrance::Made { server, .. } => server.shown(),
+                Entrance::Given { url, .. } => shown(url),
+            },
             Self::ApiChat { .. } => String::new(),
         }
     }
@@ -106,6 +118,7 @@ impl fmt::Debug for Target {
         let name = match self {
             Self::Chirp { .. } => "Chirp",
             Self::Chat { .. } => "Chat",
+            Self::Room { .. } => "Room",
             Self::ApiChat { .. } => "ApiChat",
         };
         f.debug_struct(name).field("url", &self.shown()).finish_non_exhaustive()

@@ -5,7 +5,7 @@
 //!
 //! ```json
 //! [{"id": 1, "name": "Front desk", "chirp_url": "ws://127.0.0.1:8765/", "chat_url": "ws://127.0.0.1:8766/",
-//!   "chat_headers": {"X-Tenant": "a"}, "chat_secret_file": "chat.secret"}]
+//!   "chat_headers": {"X-Tenant": "a"}, "chat_secret_file": "chat.secret", "livekit_agent_name": "front-desk"}]
 //! ```
 //! ```json
 //! [{"id": 1, "name": "Member", "agent_variables": {"X-Tenant": "a"}, "caller_variables": {"member_id": "4711"}}]
@@ -16,12 +16,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+use url::Url;
 
 use super::carrier::TestProfile;
 use crate::caller::personality::Personalities;
 use crate::caller::suite::{Scenario, Suite, SuiteError};
 use crate::error::FileError;
 use crate::transport::Secret;
+use crate::transport::livekit::Server;
 
 /// The ids of scenarios of suites that are in requests begin here: far above those of a project.
 pub(super) const FIRST_SPEC_SCENARIO: u64 = 900_001;
@@ -43,6 +45,8 @@ pub struct Project {
     pub personalities: Personalities,
     /// The addresses of an agent that is not one of the agents.
     pub default_agent: Agent,
+    /// The LiveKit server in whose rooms LiveKit runs take place.
+    pub livekit: Option<Server>,
 }
 
 /// An agent as the sandbox knows it.
@@ -67,6 +71,15 @@ pub struct Agent {
     /// The file with the text runs' secret, relative to the project's folder.
     #[serde(default)]
     pub chat_secret_file: Option<PathBuf>,
+    /// The name by which LiveKit runs ask for it.
+    #[serde(default)]
+    pub livekit_agent_name: Option<String>,
+    /// Its LiveKit server, where it is another than the sandbox's: `ws://` or `wss://`. The key and the secret are the sandbox's.
+    #[serde(default)]
+    pub livekit_url: Option<Url>,
+    /// What goes into the metadata of the rooms that are made for it.
+    #[serde(default)]
+    pub livekit_config: Option<Value>,
     /// The secret itself; never in the file.
     #[serde(skip)]
     pub chat_secret: Option<Secret>,
@@ -128,10 +141,11 @@ impl Project {
     }
 
     /// Gives agents without addresses of their own these ones.
-    pub fn set_default_addresses(&mut self, chirp: Option<&str>, chat: Option<&str>) {
+    pub fn set_default_addresses(&mut self, chirp: Option<&str>, chat: Option<&str>, livekit_agent: Option<&str>) {
         for agent in self.agents.iter_mut().chain([&mut self.default_agent]) {
             agent.chirp_url = agent.chirp_url.take().or_else(|| chirp.map(str::to_owned));
             agent.chat_url = agent.chat_url.take().or_else(|| chat.map(str::to_owned));
+            agent.livekit_agent_name = agent.livekit_agent_name.take().or_else(|| livekit_agent.map(str::to_owned));
         }
     }
 

@@ -63,7 +63,8 @@ pub struct ConnectOptions {
     pub agent_speaks_first: bool,
     /// The LiveKit server, for an agent in a room.
     pub livekit: Option<Server>,
-    /// How long a LiveKit agent that is started may take to dial us and to begin its session.
+    /// How long a LiveKit agent that is started may take to dial us and to begin its session, and how long each step may take
+    /// until an agent is heard in a room.
     pub dial_time: Duration,
     /// An agent that cannot be reached is not tried again.
     pub once: bool,
@@ -149,7 +150,7 @@ impl WayOut {
             }
             Self::LiveKit(address) => {
                 let server = options.livekit.as_ref().ok_or_else(|| ConnectError::NoLiveKit(self.to_string()))?;
-                Ok(Box::new(livekit::dial(&address.call(server, ids), set_up).await?))
+                Ok(Box::new(livekit::dial(&address.call(server, ids, options.dial_time), set_up).await?))
             }
             Self::LiveKitConsole(command) => {
                 set_up.enter(Stage::Process);

@@ -159,7 +159,7 @@ def burst(console):
 
 
 def stopped(console):
-    """Stops within an utterance, goes on with it; stops another one for good, by its state alone; clears a third."""
+    """Stops within an utterance, goes on with it; stops another one by its state and clears it later; clears a third at once."""
     console.begin()
     console.until(console.heard_audio)
     sent = console.burst(2.0, 440)
@@ -176,6 +176,7 @@ def stopped(console):
     went_on = console.finished[-1] - sent
     console.send(state(SPEAKING, LISTENING))
     for hz, ends in ((880, [state(SPEAKING, LISTENING)]), (1320, [CLEAR, state(SPEAKING, LISTENING)])):
+        console.send(state(LISTENING, SPEAKING))
         console.burst(5.0, hz)
         console.send(FLUSH)
         frames = console.frames
@@ -183,6 +184,7 @@ def stopped(console):
         console.send(*ends)
         frames = console.frames
         console.until(lambda frames=frames: console.frames > frames + 25)
+        console.send(CLEAR)
     say(went_on=round(went_on, 3), finished=len(console.finished))
 
 

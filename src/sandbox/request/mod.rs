@@ -1,6 +1,7 @@
 //! Reads a start request, with the API's leniency (numbers may be texts, unknown keys are ignored) and its errors.
 
 mod form;
+mod room;
 mod selection;
 mod spec;
 
@@ -17,7 +18,8 @@ use super::carrier::{Target, TestProfile};
 use super::project::{Agent, Project};
 use crate::caller::suite::Scenario;
 use crate::cekura::payload::{Mode, as_read, fix, parse_websocket_url, refusals};
-use crate::transport::{chat, chirp};
+use crate::transport::{chat, chirp, livekit};
+use room::room_target;
 use selection::{Chosen, choose};
 
 /// The most runs of one start: a slip in `frequency` is not to fill the disk.
@@ -71,8 +73,10 @@ pub(super) enum Support {
 pub(super) const fn support(mode: Mode) -> Support {
     match mode {
         // A suite's channel decides.
-        Mode::Chirp | Mode::Text | Mode::Websocket | Mode::ApiChat | Mode::Spec => Support::CarriedOut,
-        Mode::Livekit | Mode::LivekitV2 | Mode::LivekitChat => Support::NotYet("a LiveKit room"),
+        Mode::Chirp | Mode::Text | Mode::Websocket | Mode::ApiChat | Mode::Spec | Mode::Livekit | Mode::LivekitV2 => {
+            Support::CarriedOut
+        }
+        Mode::LivekitChat => Support::NotYet("text in a LiveKit room"),
         Mode::Pipecat | Mode::PipecatV2 => Support::NotYet("a Pipecat room"),
         Mode::Sip => Support::NotYet("SIP"),
         Mode::Voice => Support::Never("a telephone carrier"),
@@ -111,8 +115,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn start(&self) -> Result<StartRequest, Invalid> {
-        let entries = self.mode == Mode::Websocket;
-        let agent_field = if entries { "agent" } else { "agent_id" };
+        let agent_field = if self.mode.has_entries() { "agent" } else { "agent_id" };
         let agent_id = self.whole(agent_field);
         let agent = self.project.agent(agent_id).ok_or_else(|| {
             let id = agent_id.unwrap_or_default();
@@ -152,12 +155,12 @@ impl Reader<'_> {
             return Err(Invalid::field("scenarios", format!("The request asks for more than {MOST_RUNS} runs.")));
         }
         let mut once = Vec::new();
-        for Chosen { scenario, websocket_url } in chosen {
+        for Chosen { scenario, entry } in chosen {
             for &personality_id in &personalities {
                 for &profile in &profiles {
                     let (scenario, test_profile) = self.project.with_profile(scenario, profile);
                     playable(self.mode, &scenario)?;
-                    let target = self.target(agent, websocket_url.as_deref(), &scenario.agent_variables)?;
+                    let target = self.target(agent, entry, &scenario.agent_variables)?;
                     once.push(PlannedRun { scenario: Arc::new(scenario), personality_id, test_profile, target });
                 }
             }
@@ -165,8 +168,8 @@ impl Reader<'_> {
         Ok(std::iter::repeat_n(once, frequency).flatten().collect())
     }
 
-    fn target(&self, agent: &Agent, entry_url: Option<&str>, variables: &BTreeMap<String, String>) -> Result<Target, Invalid> {
-        target(self.mode, agent, entry_url.map(str::to_owned).or_else(|| self.text("websocket_url")), self.body, variables)
+    fn target(&self, agent: &Agent, entry: &Map<String, Value>, variables: &BTreeMap<String, String>) -> Result<Target, Invalid> {
+        target(self.mode, self.project, agent, self.body, entry, variables)
     }
 
     fn whole(&self, field: &str) -> Option<u64> {
@@ -185,14 +188,19 @@ impl Reader<'_> {
     }
 }
 
-/// How a run of `mode` reaches the agent: at the request's address, else at its own.
+/// How a run of `mode` reaches the agent: at the address of the scenario's entry or of the request, else at its own.
 fn target(
     mode: Mode,
+    project: &Project,
     agent: &Agent,
-    url: Option<String>,
     body: &Map<String, Value>,
+    entry: &Map<String, Value>,
     variables: &BTreeMap<String, String>,
 ) -> Result<Target, Invalid> {
+    if matches!(mode, Mode::Livekit | Mode::LivekitV2) {
+        return room_target(mode, project, agent, body, entry, variables);
+    }
+    let url = entry.get("websocket_url").or_else(|| body.get("websocket_url")).and_then(Value::as_str).map(str::to_owned);
     let own = if mode == Mode::Chirp { &agent.chirp_url } else { &agent.chat_url };
     let address = url.or_else(|| own.clone()).ok_or_else(|| match mode {
         Mode::Chirp => Invalid::field(
@@ -231,6 +239,7 @@ fn target(
 fn playable(mode: Mode, scenario: &Scenario) -> Result<(), Invalid> {
     let (wire, can) = match mode {
         Mode::Chirp => (chirp::CAPABILITY.wire, chirp::CAPABILITY.abilities),
+        Mode::Livekit | Mode::LivekitV2 => (livekit::CAPABILITY.wire, livekit::CAPABILITY.abilities),
         _ => ("a chat", chat::ABILITIES),
     };
     let problems = match scenario.script() {

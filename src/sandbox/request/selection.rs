@@ -6,10 +6,10 @@ use super::super::project::Project;
 use super::Invalid;
 use crate::caller::suite::Scenario;
 
-/// A chosen scenario, and the address that its entry has.
+/// A chosen scenario, and its entry where the mode has entries; else an empty one.
 pub(super) struct Chosen<'a> {
     pub(super) scenario: &'a Scenario,
-    pub(super) websocket_url: Option<String>,
+    pub(super) entry: Map<String, Value>,
 }
 
 /// The chosen scenarios; never none.
@@ -29,7 +29,7 @@ pub(super) fn choose<'a>(
             },
         ));
     }
-    let plain = |scenario: &'a Scenario| Chosen { scenario, websocket_url: None };
+    let plain = |scenario: &'a Scenario| Chosen { scenario, entry: Map::new() };
     let chosen: Vec<Chosen<'a>> = match body.get("scenarios") {
         None if body.contains_key("tags") => return tagged(body, project),
         None => return Err(Invalid::field("scenarios", "Choose scenarios by scenarios, tags or folder_path.")),
@@ -53,14 +53,14 @@ pub(super) fn choose<'a>(
 /// An id, or an entry with one.
 fn entry<'a>(item: &Value, project: &'a Project) -> Option<Chosen<'a>> {
     let id = item.as_u64().or_else(|| item.get("scenario")?.as_u64())?;
-    let websocket_url = item.get("websocket_url").and_then(Value::as_str).map(str::to_owned);
-    Some(Chosen { scenario: project.scenario(id)?, websocket_url })
+    let entry = item.as_object().cloned().unwrap_or_default();
+    Some(Chosen { scenario: project.scenario(id)?, entry })
 }
 
 fn tagged<'a>(body: &Map<String, Value>, project: &'a Project) -> Result<Vec<Chosen<'a>>, Invalid> {
     let tags: Vec<&str> = body.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let wanted = |scenario: &&Scenario| scenario.tags.iter().any(|tag| tags.contains(&tag.as_str()));
     let chosen: Vec<Chosen<'a>> =
-        project.scenarios.iter().filter(wanted).map(|scenario| Chosen { scenario, websocket_url: None }).collect();
+        project.scenarios.iter().filter(wanted).map(|scenario| Chosen { scenario, entry: Map::new() }).collect();
     if chosen.is_empty() { Err(Invalid::field("tags", "No scenarios found with these tags.")) } else { Ok(chosen) }
 }

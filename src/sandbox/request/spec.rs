@@ -1,12 +1,10 @@
 //! Reads `run_scenarios_json`: a suite in the request itself.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::super::carrier::Target;
-use super::super::project::{Agent, Project};
+use super::super::project::Project;
 use super::super::store::Store;
 use super::{Invalid, MOST_RUNS, PlannedRun, StartRequest, Support, playable, support, target};
 use crate::caller::suite::{Problem, Scenario, Suite};
@@ -78,6 +76,9 @@ pub(in crate::sandbox) fn read_spec(body: &Value, project: &Project) -> Result<S
     {
         channel_body.insert("websocket_url".to_owned(), url.clone());
     }
+    if let Some(data) = body.get("livekit_data") {
+        channel_body.insert("livekit_data".to_owned(), data.clone());
+    }
     Ok(SpecRequest {
         mode,
         plan,
@@ -103,7 +104,7 @@ impl SpecRequest {
         for (id, mut scenario) in (first_id..).zip(suite.scenarios) {
             scenario.number = id;
             playable(mode, &scenario)?;
-            let target = spec_target(mode, &agent, &channel_body, &scenario.agent_variables)?;
+            let target = target(mode, project, &agent, &channel_body, &Map::new(), &scenario.agent_variables)?;
             let (scenario, test_profile) = project.with_profile(&scenario, None);
             let times = scenario.frequency as usize;
             let run = PlannedRun { scenario: Arc::new(scenario), personality_id: None, test_profile, target };
@@ -112,16 +113,6 @@ impl SpecRequest {
         let runs = std::iter::repeat_n(once, frequency).flatten().collect();
         Ok(StartRequest { mode, agent_id, name, concurrency_limit, runs })
     }
-}
-
-fn spec_target(
-    mode: Mode,
-    agent: &Agent,
-    channel_body: &Map<String, Value>,
-    variables: &BTreeMap<String, String>,
-) -> Result<Target, Invalid> {
-    let url = channel_body.get("websocket_url").and_then(Value::as_str).map(str::to_owned);
-    target(mode, agent, url, channel_body, variables)
 }
 
 /// The API's map of a spec's errors, by their place.

@@ -1,12 +1,13 @@
 //! A room's spelling as a way out.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::json;
 use url::Url;
 
 use super::leg::ABILITIES;
-use super::{RoomCall, Server};
+use super::{Entrance, RoomCall, Server};
 use crate::call::CallIds;
 use crate::transport::Capability;
 
@@ -78,7 +79,7 @@ impl RoomAddress {
 
     /// The call that is to be placed. `server` is the one that the settings name: its key and secret are taken for the
     /// address's own server too.
-    pub(in crate::transport) fn call(&self, server: &Server, ids: &CallIds) -> RoomCall {
+    pub(in crate::transport) fn call(&self, server: &Server, ids: &CallIds, step_time: Duration) -> RoomCall {
         let server = match &self.server {
             Some(url) => server.at(url.clone()),
             None => server.clone(),
@@ -87,14 +88,14 @@ impl RoomAddress {
         let known = known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), json!(id.clone()?))));
         let known: serde_json::Map<_, _> = known.collect();
         let metadata = if known.is_empty() { String::new() } else { json!(known).to_string() };
-        RoomCall {
+        let entrance = Entrance::Made {
             server,
             room: self.room.clone(),
+            room_metadata: String::new(),
             agent_name: self.agent.clone(),
             metadata: self.metadata.clone().unwrap_or(metadata),
-            identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()),
-            step_time: super::STEP_TIME,
-        }
+        };
+        RoomCall { entrance, publish: None, identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()), step_time }
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use livekit_protocol::CreateRoomRequest;
-use serde_json::json;
+use livekit_protocol::{AgentDispatch, CreateRoomRequest};
+use serde_json::{Value, json};
+use url::Url;
 use uuid::Uuid;
 
 use super::leg::{RoomLeg, delete_room};
 use super::{Grants, JoinError, Participant, ParticipantKind, Room, RoomEvent, RoomOptions, Server, ServerError};
 use crate::audio::opus::OpusError;
 use crate::call::{EndReason, LegEvent};
-use crate::transport::{SetUp, Stage};
+use crate::transport::{Secret, SetUp, Stage};
 
 /// How long the caller's token is valid; the server renews it while the call lasts.
 const TOKEN_VALID: Duration = Duration::from_secs(600);
@@ -56,23 +57,40 @@ pub enum RoomCallProblem {
 /// Whom to call, and how.
 #[derive(Debug, Clone)]
 pub struct RoomCall {
-    /// The server.
-    pub server: Server,
-    /// The room; none: one of its own for the call.
-    pub room: Option<String>,
-    /// The agent to be asked for; none: it comes by itself.
-    pub agent_name: Option<String>,
-    /// What the agent is told.
-    pub metadata: String,
-    /// The caller's identity.
+    /// Which room.
+    pub entrance: Entrance,
+    /// The caller's identity, in a room that we make a token for.
     pub identity: String,
+    /// Sent into the room, once the agent is heard.
+    pub publish: Option<Value>,
     /// How long each step may take.
     pub step_time: Duration,
 }
 
-/// The longest that a step may take where nothing else is said: a worker that starts a fresh process for a job needs some
-/// seconds, on a busy machine more.
-pub const STEP_TIME: Duration = Duration::from_secs(30);
+/// How the caller gets into a room.
+#[derive(Debug, Clone)]
+pub enum Entrance {
+    /// With our own key: the room is made, and the agent asked for.
+    Made {
+        /// The server.
+        server: Server,
+        /// The room; none: one of its own for the call, which is deleted after it.
+        room: Option<String>,
+        /// The room's metadata, where it is made.
+        room_metadata: String,
+        /// The agent to be asked for; none: it comes by itself.
+        agent_name: Option<String>,
+        /// What the agent is told, as its job's metadata.
+        metadata: String,
+    },
+    /// With a token that somebody gave us. The agent is there or comes by itself.
+    Given {
+        /// The server.
+        url: Url,
+        /// The token.
+        token: Secret,
+    },
+}
 
 /// Sets a call up: the leg hears the agent, and the agent can hear it.
 ///
@@ -80,17 +98,28 @@ pub const STEP_TIME: Duration = Duration::from_secs(30);
 /// [`RoomCallError`], which names the step.
 pub async fn dial(call: &RoomCall, set_up: &mut SetUp) -> Result<RoomLeg, RoomCallError> {
     let mut setup = Setup { call, set_up };
-    let name = call.room.clone().unwrap_or_else(|| format!("trunkline-{}", Uuid::new_v4().simple()));
-    setup.room(&name).await?;
-    let made = RoomGuard::new(call, &name);
-    let room = setup.join(&name).await?;
-    setup.dispatch(&name).await?;
-    let mut leg = setup.agent(room, &name).await?;
-    setup.hear(&mut leg, &name).await?;
-    if let Some(cleanup) = made.hand_over() {
+    let (room, made) = match &call.entrance {
+        Entrance::Given { url, token } => (setup.join(url, token.reveal()).await?, None),
+        Entrance::Made { server, room, room_metadata, agent_name, metadata } => {
+            let name = room.clone().unwrap_or_else(|| format!("trunkline-{}", Uuid::new_v4().simple()));
+            setup.room(server, &name, room_metadata).await?;
+            let made = RoomGuard { ours: room.is_none().then(|| (server.clone(), name.clone())) };
+            let token = server.room_token(&name, &call.identity, TOKEN_VALID, &Grants::default());
+            let token = token.map_err(|error| RoomCallError { stage: Stage::Join, problem: error.into() })?;
+            let joined = setup.join(server.url(), &token).await?;
+            setup.dispatch(server, &name, agent_name.as_deref(), metadata).await?;
+            (joined, Some(made))
+        }
+    };
+    let mut leg = setup.agent(room).await?;
+    setup.hear(&mut leg).await?;
+    if let Some(message) = &call.publish {
+        leg.room().send_packet(&[], None, message.to_string().as_bytes(), true);
+    }
+    if let Some(cleanup) = made.and_then(RoomGuard::hand_over) {
         leg.at_the_end(cleanup);
     }
-    let metadata = json!({"livekit": {"room": name, "sid": leg.room().sid()}});
+    let metadata = json!({"livekit": {"room": leg.room().name(), "sid": leg.room().sid()}});
     leg.tell_first(LegEvent::Metadata(metadata));
     Ok(leg)
 }
@@ -101,10 +130,6 @@ struct RoomGuard {
 }
 
 impl RoomGuard {
-    fn new(call: &RoomCall, name: &str) -> Self {
-        Self { ours: call.room.is_none().then(|| (call.server.clone(), name.to_owned())) }
-    }
-
     fn hand_over(mut self) -> Option<super::leg::Cleanup> {
         self.ours.take().map(|(server, room)| delete_room(server, room))
     }
@@ -124,44 +149,48 @@ struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    async fn room(&mut self, name: &str) -> Result<(), RoomCallError> {
+    async fn room(&mut self, server: &Server, name: &str, metadata: &str) -> Result<(), RoomCallError> {
         self.set_up.enter(Stage::Room);
-        let request = CreateRoomRequest { name: name.to_owned(), empty_timeout: EMPTY_S, ..Default::default() };
-        let made = self.call.server.create_room(request).await;
+        let (name, metadata) = (name.to_owned(), metadata.to_owned());
+        let request = CreateRoomRequest { name, metadata, empty_timeout: EMPTY_S, ..Default::default() };
+        let made = server.create_room(request).await;
         made.map_err(|error| RoomCallError { stage: Stage::Room, problem: error.into() })?;
         Ok(())
     }
 
-    async fn join(&mut self, name: &str) -> Result<Room, RoomCallError> {
+    async fn join(&mut self, url: &Url, token: &str) -> Result<Room, RoomCallError> {
         self.set_up.enter(Stage::Join);
-        let failed = |problem: RoomCallProblem| RoomCallError { stage: Stage::Join, problem };
-        let token = self.call.server.room_token(name, &self.call.identity, TOKEN_VALID, &Grants::default());
-        let token = token.map_err(|error| failed(error.into()))?;
-        let joined = Room::join(self.call.server.url(), &token, RoomOptions::default()).await;
-        let mut room = joined.map_err(|error| failed(error.into()))?;
+        let joined = Room::join(url, token, RoomOptions::default()).await;
+        let mut room = joined.map_err(|error| RoomCallError { stage: Stage::Join, problem: error.into() })?;
         room.publish_microphone("caller");
         Ok(room)
     }
 
-    async fn dispatch(&mut self, name: &str) -> Result<(), RoomCallError> {
-        self.set_up.enter(Stage::Dispatch);
-        if let Some(agent) = &self.call.agent_name {
-            let asked = self.call.server.dispatch(name, agent, &self.call.metadata).await;
+    async fn dispatch(
+        &mut self,
+        server: &Server,
+        name: &str,
+        agent_name: Option<&str>,
+        metadata: &str,
+    ) -> Result<(), RoomCallError> {
+        if let Some(agent) = agent_name {
+            self.set_up.enter(Stage::Dispatch);
+            let asked = server.dispatch(name, agent, metadata).await;
             asked.map_err(|error| RoomCallError { stage: Stage::Dispatch, problem: error.into() })?;
         }
         Ok(())
     }
 
     /// Waits for the agent to come.
-    async fn agent(&mut self, mut room: Room, name: &str) -> Result<RoomLeg, RoomCallError> {
+    async fn agent(&mut self, mut room: Room) -> Result<RoomLeg, RoomCallError> {
         let stage = Stage::AgentJoined;
         self.set_up.enter(stage);
         let failed = |problem: RoomCallProblem| RoomCallError { stage, problem };
         let waited = tokio::time::timeout(self.call.step_time, async {
             let mut kept = Vec::new();
             loop {
-                if let Some(agent) = room.participants().find(|participant| self.is_agent(participant)) {
-                    return Ok((agent.identity.clone(), kept));
+                if let Some(agent) = self.find_agent(&room) {
+                    return Ok((agent, kept));
                 }
                 match std::future::poll_fn(|cx| room.poll_event(cx)).await {
                     RoomEvent::Disconnected { reason, detail } => return Err(ended(&reason.to_string(), &detail)),
@@ -172,16 +201,16 @@ impl Setup<'_> {
         let waited = waited.await;
         let (party, kept) = match waited {
             Ok(found) => found.map_err(failed)?,
-            Err(_) => return Err(failed(self.timed_out(name).await)),
+            Err(_) => return Err(failed(self.timed_out(room.name()).await)),
         };
-        let via = format!("livekit://{name}");
+        let via = format!("livekit://{}", room.name());
         let mut leg = RoomLeg::new(room, via, party).map_err(|error| failed(error.into()))?;
         kept.into_iter().for_each(|event| leg.take(event));
         Ok(leg)
     }
 
     /// Waits until the agent's track, and the first audio on it, is here.
-    async fn hear(&mut self, leg: &mut RoomLeg, name: &str) -> Result<(), RoomCallError> {
+    async fn hear(&mut self, leg: &mut RoomLeg) -> Result<(), RoomCallError> {
         for stage in [Stage::TrackSubscribed, Stage::FirstAudio] {
             self.set_up.enter(stage);
             let failed = |problem: RoomCallProblem| RoomCallError { stage, problem };
@@ -198,40 +227,41 @@ impl Setup<'_> {
             });
             match waited.await {
                 Ok(heard) => heard.map_err(failed)?,
-                Err(_) => return Err(failed(self.timed_out(name).await)),
+                Err(_) => return Err(failed(self.timed_out(&leg.room().name().to_owned()).await)),
             }
         }
         self.set_up.done();
         Ok(())
     }
 
-    fn is_agent(&self, participant: &Participant) -> bool {
-        match &self.call.agent_name {
-            None => participant.kind == ParticipantKind::Agent,
-            Some(name) => {
-                let told = participant.attributes.get("lk.agent_name").is_none_or(|told| told == name);
-                participant.kind == ParticipantKind::Agent && told
-            }
-        }
+    /// The agent: in a room that somebody else made, whoever is there, if none says that it is one.
+    fn find_agent(&self, room: &Room) -> Option<String> {
+        let agent_name = match &self.call.entrance {
+            Entrance::Made { agent_name, .. } => agent_name.as_deref(),
+            Entrance::Given { .. } => None,
+        };
+        let is_agent = |participant: &&Participant| {
+            let told = participant.attributes.get("lk.agent_name");
+            let named = agent_name.is_none_or(|name| told.is_none_or(|told| told == name));
+            participant.kind == ParticipantKind::Agent && named
+        };
+        let speaks = |participant: &&Participant| {
+            matches!(self.call.entrance, Entrance::Given { .. }) && participant.tracks.values().any(|track| track.audio)
+        };
+        let found = room.participants().find(is_agent).or_else(|| room.participants().find(speaks));
+        found.map(|participant| participant.identity.clone())
     }
 
     /// What the server knows of an agent that does not come: the usual cause is a name under which no worker is registered.
     async fn timed_out(&self, name: &str) -> RoomCallProblem {
         let waited_s = self.call.step_time.as_secs_f64();
-        let hint = match (&self.call.agent_name, self.call.server.dispatches(name).await) {
-            (None, _) => ": no agent was asked for (agent=NAME), and none came by itself".to_owned(),
-            (Some(_), Err(error)) => format!("; the server does not tell why: {error}"),
-            (Some(agent), Ok(dispatches)) => {
-                let jobs = dispatches.iter().filter_map(|dispatch| dispatch.state.as_ref()).flat_map(|state| &state.jobs);
-                let states: Vec<_> = jobs.filter_map(|job| job.state.as_ref()).collect();
-                match states.iter().find(|state| !state.error.is_empty()) {
-                    Some(state) => format!(": the agent's job failed: {}", state.error),
-                    None if states.is_empty() => {
-                        format!(": no worker has taken the job; is one registered as {agent:?} at {}?", self.call.server.shown())
-                    }
-                    None => format!(": a worker of {agent:?} has taken the job, and its agent has not come so far"),
-                }
-            }
+        let hint = match &self.call.entrance {
+            Entrance::Given { .. } => ": nobody else in the room sends audio".to_owned(),
+            Entrance::Made { agent_name: None, .. } => ": no agent was asked for (agent=NAME), and none came by itself".to_owned(),
+            Entrance::Made { server, agent_name: Some(agent), .. } => match server.dispatches(name).await {
+                Ok(dispatches) => what_became(&dispatches, agent, server),
+                Err(error) => format!("; the server does not tell why: {error}"),
+            },
         };
         RoomCallProblem::TimedOut { waited_s, hint }
     }
@@ -239,4 +269,17 @@ impl Setup<'_> {
 
 fn ended(what: &str, detail: &str) -> RoomCallProblem {
     RoomCallProblem::Ended(if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") })
+}
+
+/// What the server says of an agent's dispatch.
+fn what_became(dispatches: &[AgentDispatch], agent: &str, server: &Server) -> String {
+    let jobs = dispatches.iter().filter_map(|dispatch| dispatch.state.as_ref()).flat_map(|state| &state.jobs);
+    let states: Vec<_> = jobs.filter_map(|job| job.state.as_ref()).collect();
+    match states.iter().find(|state| !state.error.is_empty()) {
+        Some(state) => format!(": the agent's job failed: {}", state.error),
+        None if states.is_empty() => {
+            format!(": no worker has taken the job; is one registered as {agent:?} at {}?", server.shown())
+        }
+        None => format!(": a worker of {agent:?} has taken the job, and its agent has not come so far"),
+    }
 }

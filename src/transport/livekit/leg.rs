@@ -15,13 +15,13 @@ use super::session::{self, AgentSession};
 use super::{Data, Disconnect, Room, RoomEvent, Server};
 use crate::audio::Rate;
 use crate::audio::opus::{OpusEncoder, OpusError, OpusSettings};
-use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, LineCounts};
 use crate::transport::webrtc::{JitterBuffer, JitterCounts, JitterLimits, RtpTime};
 
 /// The rate of rooms' audio: Opus at its full band.
 pub(super) const RATE: Rate = Rate::HZ_48000;
 /// What a room carries beside audio.
-pub(super) const ABILITIES: Abilities = Abilities {
+pub const ABILITIES: Abilities = Abilities {
     continuous_source: true,
     continuous_sink: true,
     dtmf: true,
@@ -42,6 +42,9 @@ const STATE: &str = "lk.agent.state";
 const LOSS_EVERY: Duration = Duration::from_secs(1);
 /// How long leaving may take, with the room's end.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a party may take to come back after the server was restarted, or the connection to it lost: the official clients
+/// try for about 40 s.
+const RETURN_TIME: Duration = Duration::from_secs(45);
 /// Until the timer has something to wait for.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -59,7 +62,8 @@ pub struct RoomLeg {
     encoder: OpusEncoder,
     /// Samples sent so far: the RTP time of the next.
     sent: u64,
-    unsent: u64,
+    /// Less than a frame, until there is more.
+    waiting: Vec<i16>,
     session: AgentSession,
     /// The agent tells its session: what it says need not be taken from transcriptions.
     tells: bool,
@@ -67,7 +71,13 @@ pub struct RoomLeg {
     events: VecDeque<LegEvent>,
     told: (Instant, JitterCounts),
     cleanup: Option<Cleanup>,
+    /// When the connection to the server last broke.
+    shaken: Option<Instant>,
+    /// Since when the party has not come back after that.
+    missing: Option<Instant>,
     end: Option<(EndReason, String)>,
+    /// We hang up: what is still to be heard is not part of the call.
+    hung_up: bool,
 }
 
 impl RoomLeg {
@@ -76,8 +86,9 @@ impl RoomLeg {
     /// # Errors
     /// [`OpusError`] when there is no memory for the codec.
     pub(super) fn new(room: Room, via: String, party: String) -> Result<Self, OpusError> {
-        // As the field's clients send: FEC, and little in silence.
-        let settings = OpusSettings { dtx: true, ..OpusSettings::default() };
+        // FEC as the field's clients send it. DTX, which they have too, takes steady tones and background noise for silence: what
+        // a scripted caller plays would not arrive as it is recorded.
+        let settings = OpusSettings::default();
         Ok(Self {
             room,
             via,
@@ -86,14 +97,17 @@ impl RoomLeg {
             jitter: None,
             encoder: OpusEncoder::new(RATE, settings)?,
             sent: 0,
-            unsent: 0,
+            waiting: Vec::new(),
             session: AgentSession::default(),
             tells: false,
             alarm: Box::pin(tokio::time::sleep(LONG)),
             events: VecDeque::new(),
             told: (Instant::now(), JitterCounts::default()),
             cleanup: None,
+            shaken: None,
+            missing: None,
             end: None,
+            hung_up: false,
         })
     }
 
@@ -169,7 +183,9 @@ impl RoomLeg {
                 self.events.push_back(LegEvent::Fault { code: "BAD_DATA".to_owned(), detail: format!("{from}: {error}") });
             }
             RoomEvent::Left { identity, reason } if identity == self.party => self.party_left(reason),
+            RoomEvent::Joined(participant) if participant.identity == self.party => self.missing = None,
             RoomEvent::Reconnecting { reason } => {
+                self.shaken = Some(Instant::now());
                 self.events.push_back(LegEvent::Fault { code: "LIVEKIT_RECONNECTING".to_owned(), detail: reason });
             }
             RoomEvent::Reconnected { anew } => self.note("reconnected", json!({"anew": anew})),
@@ -234,6 +250,23 @@ impl RoomLeg {
     }
 
     fn party_left(&mut self, reason: Disconnect) {
+        // After a restart of the server each participant finds its own way back.
+        if reason == Disconnect::ConnectionLost && self.shaken.is_some_and(|since| since.elapsed() < RETURN_TIME) {
+            self.missing = Some(Instant::now());
+            return;
+        }
+        self.end_with(reason);
+    }
+
+    /// The party has not come back in time.
+    fn mind_missing(&mut self) {
+        if self.missing.is_some_and(|since| since.elapsed() >= RETURN_TIME) {
+            self.missing = None;
+            self.end_with(Disconnect::ConnectionLost);
+        }
+    }
+
+    fn end_with(&mut self, reason: Disconnect) {
         let reason = match reason {
             Disconnect::Left | Disconnect::Removed | Disconnect::RoomDeleted | Disconnect::RoomClosed => {
                 (EndReason::HungUp, format!("{} {reason}", self.party))
@@ -241,6 +274,7 @@ impl RoomLeg {
             _ => (EndReason::ConnectionLost, format!("{}: {reason}", self.party)),
         };
         self.end.get_or_insert(reason);
+        self.events.extend(self.line());
         self.room.leave();
     }
 
@@ -283,27 +317,44 @@ impl RoomLeg {
         self.told = (Instant::now(), counts);
     }
 
-    fn send_audio(&mut self, samples: &[i16]) {
+    fn send_frame(&mut self, frame: &[i16]) {
         let time = RtpTime::new(self.sent);
-        self.sent += samples.len() as u64;
-        match self.encoder.encode(samples) {
-            Ok(frame) if frame.dtx => {}
-            Ok(frame) => {
-                if !self.room.send_audio(time, level_dbov(samples), &frame.packet) {
-                    self.unsent += 1;
-                }
-            }
+        self.sent += frame.len() as u64;
+        match self.encoder.encode(frame) {
+            Ok(packet) if packet.dtx => {}
+            // Until the connection stands, and while it is lost, there is nowhere to send it.
+            Ok(packet) => drop(self.room.send_audio(time, level_dbov(frame), &packet.packet)),
             Err(error) => tracing::error!("audio for the room cannot be encoded: {error}"),
         }
     }
 
-    fn media_figures(&self) -> Option<LegEvent> {
+    /// Audio of any length, sent in frames of 20 ms.
+    fn send_audio(&mut self, samples: &[i16]) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.extend_from_slice(samples);
+        let whole = waiting.len() - waiting.len() % RATE.frame_len();
+        waiting[..whole].chunks(RATE.frame_len()).for_each(|frame| self.send_frame(frame));
+        waiting.drain(..whole);
+        self.waiting = waiting;
+    }
+
+    /// What the line did, so far.
+    fn line(&self) -> Option<LegEvent> {
         let counts = self.jitter.as_ref()?.counts();
-        Some(LegEvent::Data(json!({"livekit": "media", "received": counts.received, "lost": counts.lost, "late": counts.late,
-            "concealed": counts.frames_concealed, "recovered": counts.frames_recovered, "duplicate": counts.duplicate,
-            "jitter_ms": counts.jitter_ms, "depth_ms": counts.depth_ms, "max_depth_ms": counts.max_depth_ms,
-            "mean_depth_ms": counts.mean_depth_ms, "inserted_ms": counts.inserted_ms, "left_out_ms": counts.left_out_ms,
-            "resyncs": counts.resyncs, "unsent": self.unsent})))
+        Some(LegEvent::Line(LineCounts {
+            received: counts.received,
+            lost: counts.lost,
+            late: counts.late,
+            duplicate: counts.duplicate,
+            recovered: counts.frames_recovered,
+            concealed: counts.frames_concealed,
+            resyncs: counts.resyncs,
+            jitter_ms: counts.jitter_ms,
+            mean_depth_ms: counts.mean_depth_ms,
+            max_depth_ms: counts.max_depth_ms,
+            inserted_ms: counts.inserted_ms,
+            left_out_ms: counts.left_out_ms,
+        }))
     }
 }
 
@@ -327,10 +378,12 @@ impl Leg for RoomLeg {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
             self.tell_losses();
+            self.mind_missing();
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
             }
-            if self.end.is_some() {
+            let heard_out = self.hung_up || self.jitter.as_ref().is_none_or(|jitter| jitter.waiting() == 0);
+            if self.end.is_some() && heard_out {
                 return self.poll_end(cx);
             }
             if let Some(audio) = self.poll_audio(cx) {
@@ -350,9 +403,8 @@ impl Leg for RoomLeg {
             LegCommand::Text(text) => self.room.send_text(&[], CHAT, text, &BTreeMap::new()),
             LegCommand::Data(data) => self.room.send_packet(&[], None, data.to_string().as_bytes(), true),
             LegCommand::Hangup(_) => {
-                if let Some(figures) = self.media_figures() {
-                    self.events.push_back(figures);
-                }
+                self.events.extend(self.line());
+                self.hung_up = true;
                 self.end.get_or_insert((EndReason::HungUp, String::new()));
                 self.room.leave();
             }

@@ -21,7 +21,7 @@ mod signal;
 
 pub use address::{CAPABILITY, RoomAddress};
 pub use data::{Data, DataError};
-pub use dial::{RoomCall, RoomCallError, RoomCallProblem, STEP_TIME, dial};
+pub use dial::{Entrance, RoomCall, RoomCallError, RoomCallProblem, dial};
 pub use error::{Disconnect, JoinError};
 pub use leg::RoomLeg;
 pub use room::{Room, RoomEvent, RoomOptions};

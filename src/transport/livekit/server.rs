@@ -114,7 +114,8 @@ impl Server {
     }
 
     /// Another server with the same key and secret.
-    pub(super) fn at(&self, url: Url) -> Self {
+    #[must_use]
+    pub fn at(&self, url: Url) -> Self {
         Self { url, ..self.clone() }
     }
 

@@ -10,6 +10,7 @@ mod quiet;
 mod report;
 mod rtp;
 mod stream;
+mod tcp;
 mod timeline;
 
 pub use jitter::{FrameKind, JitterBuffer, JitterCounts, JitterLimits, PlayedFrame};

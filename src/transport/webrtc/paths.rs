@@ -8,6 +8,8 @@ use str0m::net::{Protocol, Transmit};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
+use super::tcp::{TcpGot, TcpPath};
+
 /// Longer than any datagram: nothing that comes is cut.
 const LONGEST: usize = 65_535;
 
@@ -19,9 +21,18 @@ pub(super) struct Received<'a> {
     pub(super) contents: &'a [u8],
 }
 
+/// What the sockets tell.
+pub(super) enum Got<'a> {
+    /// A datagram, or a packet of a TCP connection.
+    Received(Received<'a>),
+    /// A TCP connection is open from this local address.
+    TcpOpen(SocketAddr),
+}
+
 /// All sockets of one connection.
 pub(super) struct Paths {
     udp: Vec<UdpPath>,
+    tcp: Vec<TcpPath>,
     buffer: Box<[u8]>,
     /// Where to look first, so that no socket waits behind another for good.
     turn: usize,
@@ -34,7 +45,7 @@ struct UdpPath {
 
 impl Paths {
     pub(super) fn new() -> Self {
-        Self { udp: Vec::new(), buffer: vec![0; LONGEST].into_boxed_slice(), turn: 0 }
+        Self { udp: Vec::new(), tcp: Vec::new(), buffer: vec![0; LONGEST].into_boxed_slice(), turn: 0 }
     }
 
     /// Makes sure that there is a socket from which `remote` can be reached. Gives its address if it is a new one.
@@ -53,13 +64,28 @@ impl Paths {
         Ok(Some(local))
     }
 
+    /// Connects to a far side that takes TCP.
+    pub(super) fn connect(&mut self, remote: SocketAddr) {
+        if self.tcp.iter().all(|path| path.remote() != remote) {
+            self.tcp.push(TcpPath::connect(remote));
+        }
+    }
+
     /// Every local address.
     pub(super) fn locals(&self) -> impl Iterator<Item = SocketAddr> {
-        self.udp.iter().map(|path| path.local)
+        self.udp.iter().map(|path| path.local).chain(self.tcp.iter().filter_map(TcpPath::local))
     }
 
     /// Sends a datagram; one for which the kernel has no room is lost, as on any network.
-    pub(super) fn send(&self, transmit: &Transmit) {
+    pub(super) fn send(&mut self, transmit: &Transmit) {
+        if transmit.proto == Protocol::Tcp {
+            // Only the address that a connection leads to can be reached over it.
+            let leads = |path: &&mut TcpPath| path.local() == Some(transmit.source) && path.remote() == transmit.destination;
+            if let Some(path) = self.tcp.iter_mut().find(leads) {
+                path.push(&transmit.contents);
+            }
+            return;
+        }
         let path = self.udp.iter().find(|path| transmit.proto == Protocol::Udp && path.local == transmit.source);
         let Some(path) = path else {
             tracing::trace!(source = %transmit.source, "no socket at this address");
@@ -70,8 +96,30 @@ impl Paths {
         }
     }
 
+    /// Sends what waits for TCP connections.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+        for path in &mut self.tcp {
+            if let Err(error) = path.flush(cx) {
+                tracing::debug!(remote = %path.remote(), "a TCP path breaks: {error}");
+            }
+        }
+    }
+
     /// The next datagram. A socket's error says that an earlier datagram did not arrive: ICE sees to that.
-    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received<'_>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Got<'_>> {
+        for at in 0..self.tcp.len() {
+            let path = &mut self.tcp[at];
+            match path.poll(&mut self.buffer, cx) {
+                Poll::Ready(TcpGot::Open(local)) => return Poll::Ready(Got::TcpOpen(local)),
+                Poll::Ready(TcpGot::Packet(length)) => {
+                    let Some(destination) = path.local() else { continue };
+                    let (source, contents) = (path.remote(), &self.buffer[..length]);
+                    let received = Received { proto: Protocol::Tcp, source, destination, contents };
+                    return Poll::Ready(Got::Received(received));
+                }
+                Poll::Pending => {}
+            }
+        }
         for offset in 0..self.udp.len() {
             let at = (self.turn + offset) % self.udp.len();
             let mut buffer = ReadBuf::new(&mut self.buffer);
@@ -81,7 +129,8 @@ impl Paths {
                     let (length, destination) = (buffer.filled().len(), path.local);
                     self.turn = at;
                     let contents = &self.buffer[..length];
-                    return Poll::Ready(Received { proto: Protocol::Udp, source, destination, contents });
+                    let received = Received { proto: Protocol::Udp, source, destination, contents };
+                    return Poll::Ready(Got::Received(received));
                 }
                 Poll::Pending => {}
             }

@@ -10,16 +10,18 @@ use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind, Mid};
-use str0m::net::Receive;
+use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::{ExtensionValues, RtpWrite, SeqNo, Ssrc};
 use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 use tokio::time::Sleep;
 
-use super::paths::Paths;
+use super::paths::{Got, Paths};
 use super::{NtpTime, RtpAudio, RtpTime, SenderReport};
 
 /// Datagrams that are read before others get their turn.
 const BUDGET: usize = 32;
+/// How long a way over UDP is looked for before TCP is tried too: with UDP it takes some round trips.
+const TCP_AFTER: Duration = Duration::from_millis(500);
 /// While there is nothing to wait for, the timer still needs a moment.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -126,6 +128,10 @@ pub struct Peer {
     pending: Option<SdpPendingOffer>,
     sources: HashMap<Ssrc, Mid>,
     remotes: Vec<String>,
+    /// Where the far side takes TCP connections.
+    tcp: Vec<SocketAddr>,
+    /// When TCP is tried.
+    fallback: Option<Instant>,
     heard: Option<Instant>,
     described: bool,
 }
@@ -147,6 +153,8 @@ impl Peer {
             pending: None,
             sources: HashMap::new(),
             remotes: Vec::new(),
+            tcp: Vec::new(),
+            fallback: None,
             heard: None,
             described: false,
         };
@@ -292,8 +300,10 @@ impl Peer {
                 continue;
             }
             if self.timer.as_mut().poll(cx).is_pending() {
+                self.paths.flush(cx);
                 return Poll::Pending;
             }
+            self.try_tcp();
             self.now();
         }
         cx.waker().wake_by_ref();
@@ -302,7 +312,14 @@ impl Peer {
 
     /// Takes one datagram, if one has come.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(received) = self.paths.poll_receive(cx) else { return false };
+        let received = match self.paths.poll(cx) {
+            Poll::Ready(Got::Received(received)) => received,
+            Poll::Ready(Got::TcpOpen(local)) => {
+                self.add_local(local, Protocol::Tcp);
+                return true;
+            }
+            Poll::Pending => return false,
+        };
         let now = Instant::now();
         self.heard = Some(now);
         match Receive::new(received.proto, received.source, received.destination, received.contents) {
@@ -342,7 +359,18 @@ impl Peer {
         }
     }
 
+    /// Tries TCP when UDP has led nowhere so far.
+    fn try_tcp(&mut self) {
+        if self.fallback.is_some_and(|at| at <= Instant::now()) {
+            self.fallback = None;
+            if self.state != PeerState::Connected {
+                self.tcp.iter().for_each(|remote| self.paths.connect(*remote));
+            }
+        }
+    }
+
     fn set_timer(&mut self, at: Instant) {
+        let at = self.fallback.map_or(at, |fallback| at.min(fallback));
         if at != self.deadline {
             self.deadline = at;
             // str0m says "never" with a moment far away.
@@ -422,21 +450,30 @@ impl Peer {
         if !self.remotes.contains(&told) {
             self.remotes.push(told);
         }
-        if candidate.kind() != CandidateKind::PeerReflexive {
-            self.reach(candidate.addr());
+        match candidate.proto() {
+            Protocol::Udp if candidate.kind() != CandidateKind::PeerReflexive => self.reach(candidate.addr()),
+            Protocol::Tcp if candidate.tcptype() != Some(TcpType::Active) && !self.tcp.contains(&candidate.addr()) => {
+                self.tcp.push(candidate.addr());
+                self.fallback = Some(Instant::now() + TCP_AFTER);
+            }
+            _ => {}
         }
     }
 
     fn reach(&mut self, remote: SocketAddr) {
         match self.paths.reach(remote) {
             Ok(None) => {}
-            Ok(Some(local)) => self.add_local(local),
+            Ok(Some(local)) => self.add_local(local, Protocol::Udp),
             Err(error) => tracing::debug!(%remote, "no way from here: {error}"),
         }
     }
 
-    fn add_local(&mut self, local: SocketAddr) {
-        let Ok(candidate) = Candidate::host(local, "udp") else { return };
+    fn add_local(&mut self, local: SocketAddr, proto: Protocol) {
+        let candidate = match proto {
+            Protocol::Tcp => Candidate::builder().tcp().host(local).tcptype(TcpType::Active).build(),
+            _ => Candidate::host(local, proto),
+        };
+        let Ok(candidate) = candidate else { return };
         let told = candidate.to_sdp_string();
         self.rtc.add_local_candidate(candidate);
         self.drain();

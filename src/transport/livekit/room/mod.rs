@@ -222,10 +222,7 @@ impl Room {
         if let Some(info) = &join.participant {
             self.local = Participant::from(info);
         }
-        // Whoever came first is told first.
-        let mut others = join.other_participants.clone();
-        others.sort_by_key(|other| (other.joined_at, other.joined_at_ms));
-        let changes = self.roster.replace(&others);
+        let changes = self.roster.replace(&join.other_participants);
         self.tell_changes(changes);
     }
 
