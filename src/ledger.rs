@@ -290,6 +290,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// The run of this id, with its result's id, if a start has brought it. Ids of different APIs may be the same: the newest
+    /// start's is meant.
+    ///
+    /// # Errors
+    /// [`LedgerError::Sqlite`].
+    pub fn run(&self, run_id: u64) -> Result<Option<(LedgerRun, Option<u64>)>, LedgerError> {
+        let sql = "SELECT run_id, scenario_id, scenario_name, result_id FROM runs JOIN starts ON starts.id = start_id
+                   WHERE run_id = ?1 ORDER BY start_id DESC LIMIT 1";
+        let read = |row: &Row<'_>| Ok((read_run(row)?, row.get::<_, Option<i64>>(3)?.map(unsigned)));
+        self.lock().query_row(sql, [signed(run_id)], read).optional().map_err(|e| self.failure(e))
+    }
+
     /// The newest `limit` starts, newest first.
     ///
     /// # Errors
@@ -393,14 +405,12 @@ fn read_start(row: &Row<'_>) -> rusqlite::Result<Start> {
 fn runs_of(connection: &Connection, start: StartId) -> rusqlite::Result<Vec<LedgerRun>> {
     let mut statement =
         connection.prepare_cached("SELECT run_id, scenario_id, scenario_name FROM runs WHERE start_id = ?1 ORDER BY run_id")?;
-    let rows = statement.query_map([start.0], |row| {
-        Ok(LedgerRun {
-            run_id: unsigned(row.get(0)?),
-            scenario_id: row.get::<_, Option<i64>>(1)?.map(unsigned),
-            scenario_name: row.get(2)?,
-        })
-    })?;
-    rows.collect()
+    statement.query_map([start.0], read_run)?.collect()
+}
+
+fn read_run(row: &Row<'_>) -> rusqlite::Result<LedgerRun> {
+    let scenario_id = row.get::<_, Option<i64>>(1)?.map(unsigned);
+    Ok(LedgerRun { run_id: unsigned(row.get(0)?), scenario_id, scenario_name: row.get(2)? })
 }
 
 fn read_call(row: &Row<'_>) -> rusqlite::Result<LedgerCall> {

@@ -1,6 +1,8 @@
 //! `trunkline record`.
 
-use std::path::PathBuf;
+mod livekit;
+
+use std::path::{Path, PathBuf};
 
 use super::call::parse_rate;
 use super::io::{result, say};
@@ -9,9 +11,11 @@ use crate::audio::Rate;
 use crate::error::{Exit, Failure};
 use crate::record::{Mended, repair_file, repair_folder};
 
-/// Works on recordings
+/// Records LiveKit rooms, and works on recordings
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  trunkline record repair trunkline-runs/20260101-120000-abc123")]
+#[command(after_help = "Examples:
+  trunkline record livekit --agent my-agent
+  trunkline record repair trunkline-runs/20260101-120000-abc123")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -19,6 +23,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Livekit(Box<livekit::Args>),
     /// Mends what a crash left, by the files' bytes: a call's folder with all its files, or one WAV file
     #[command(after_help = "Examples:
   trunkline record repair trunkline-runs/20260101-120000-abc123
@@ -34,9 +39,15 @@ enum Command {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let Command::Repair { path, rate } = &args.command;
+    match &args.command {
+        Command::Livekit(args) => livekit::run(args),
+        Command::Repair { path, rate } => repair(path, *rate),
+    }
+}
+
+fn repair(path: &Path, rate: Option<Rate>) -> Result<Exit, Failure> {
     if !path.is_dir() {
-        let mended = repair_file(path, *rate).map_err(Failure::usage)?;
+        let mended = repair_file(path, rate).map_err(Failure::usage)?;
         result(&line(&mended));
         return Ok(Exit::Passed);
     }

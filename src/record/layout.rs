@@ -11,6 +11,9 @@
 //! A chat has no audio: its folder has `call.json`, `events.jsonl` and, made at the end, `transcript.json` ([`super::TranscriptLine`]
 //! a line of the talk).
 //!
+//! Of a room `call.json` has [`RoomInfo`] too, and each track that is neither in `caller.wav` nor in `agent.wav` is in a file of its
+//! own, from the same sample 0 on, named by its participant and its id (`ann-TR_AMxyz.wav`).
+//!
 //! A track that outgrows a part goes on in `caller.2.wav`, `caller.3.wav` and so on.
 
 use std::fs::{self, File};
@@ -69,6 +72,12 @@ pub struct CallInfo {
     /// The agent's track; none in a chat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<TrackInfo>,
+    /// What was recorded beside the caller and the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_tracks: Vec<NamedTrack>,
+    /// The room that was recorded; none for a call that Trunkline carried itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomInfo>,
     /// The stereo file; none until the call is finished or repaired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stereo: Option<TrackInfo>,
@@ -110,6 +119,8 @@ impl CallInfo {
             caller_via: caller.via,
             agent_via: agent.via,
             set_up: SetUpTimes::default(),
+            more_tracks: Vec::new(),
+            room: None,
             stereo: None,
             duration_ms: None,
             end: None,
@@ -180,6 +191,88 @@ pub struct TrackInfo {
     pub samples: u64,
     /// The files in order.
     pub parts: Vec<Part>,
+}
+
+/// A track beside the caller's and the agent's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedTrack {
+    /// What its files are called by: `NAME.wav`, then `NAME.2.wav` and on.
+    pub name: String,
+    /// What is on disk.
+    #[serde(flatten)]
+    pub track: TrackInfo,
+}
+
+/// A room that was recorded.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RoomInfo {
+    /// Its name.
+    pub name: String,
+    /// The server's id of it.
+    pub sid: String,
+    /// The server's address.
+    pub server: String,
+    /// Its metadata.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub metadata: String,
+    /// The agents that were asked for, with what they were told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dispatches: Vec<RoomDispatch>,
+    /// The published audio tracks, in the order in which they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tracks: Vec<RoomTrack>,
+}
+
+/// An agent that was asked for in a room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoomDispatch {
+    /// The server's id of the dispatch.
+    pub id: String,
+    /// The name that its worker is registered under.
+    pub agent_name: String,
+    /// What it is told: JSON, else the text itself.
+    pub metadata: serde_json::Value,
+}
+
+/// A participant's track, and how it was recorded.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RoomTrack {
+    /// The server's id of it.
+    pub sid: String,
+    /// Its name.
+    pub name: String,
+    /// Whose.
+    pub identity: String,
+    /// What its participant is: `standard`, `sip`, `agent` or `other`.
+    pub kind: String,
+    /// What its files are called by: `caller`, `agent`, or a name in [`CallInfo::more_tracks`].
+    pub file: String,
+    /// When it was published, in ms from the recording's start.
+    pub from_ms: f64,
+    /// When it ended; none while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<f64>,
+    /// What it was placed by at its end: `arrival` or `sender_report`; none when nothing was heard of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed_by: Option<String>,
+    /// Packets that came.
+    pub received: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Packets that came too late to be placed.
+    pub late: u64,
+    /// Packets whose payload is not Opus.
+    pub malformed: u64,
+    /// What was recovered from copies in later packets, in ms.
+    pub recovered_ms: f64,
+    /// What was made up, in ms.
+    pub concealed_ms: f64,
+    /// How often it was moved to where its sender's clock says.
+    pub moves: u64,
+    /// By how much in all, later being positive, in ms.
+    pub moved_ms: f64,
+    /// How far it still is from there, in ms.
+    pub off_ms: f64,
 }
 
 /// One file of a track.

@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 
 use super::RecordError;
 use super::finish::{finish_folder, write_call_json};
-use super::layout::{CallInfo, EVENTS_JSONL, TrackInfo};
+use super::layout::{CallInfo, EVENTS_JSONL, NamedTrack, TrackInfo};
 use super::track::{LONGEST_PART, TrackWriter};
-use crate::audio::push_s16le;
+use crate::audio::{Rate, push_s16le};
 use crate::call::{CallEnd, CallTime, LoggedEvent, SampleIndex, Side, Tape};
 use crate::transport::SetUpTimes;
 
@@ -26,11 +26,26 @@ const ROUND: Duration = Duration::from_millis(10);
 /// What may wait for the disk before the recording is given up: some 15 minutes of a wide-band call.
 const MOST_WAITING: usize = 64 << 20;
 
+/// One of a recording's tracks: a side's, or one of [`Recorder::add_track`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TrackId(usize);
+
+impl From<Side> for TrackId {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Caller => Self(0),
+            Side::Agent => Self(1),
+        }
+    }
+}
+
 /// Records one call into its folder.
 #[derive(Debug)]
 pub struct Recorder {
     folder: PathBuf,
     info: CallInfo,
+    /// Of each track.
+    rates: Vec<Rate>,
     shared: Arc<Shared>,
     batch: Batch,
     batch_since: Option<CallTime>,
@@ -41,9 +56,13 @@ pub struct Recorder {
 /// Audio and events on their way to the writer.
 #[derive(Debug, Default)]
 struct Batch {
-    /// Runs of unbroken audio: whose, from where, s16le.
-    runs: Vec<(Side, SampleIndex, Vec<u8>)>,
+    /// Tracks that begin: by name.
+    tracks: Vec<(String, Rate)>,
+    /// Runs of unbroken audio: of which track, from where, s16le.
+    runs: Vec<(TrackId, SampleIndex, Vec<u8>)>,
     events: Vec<u8>,
+    /// The `call.json` that takes the place of the one on disk.
+    info: Option<Box<CallInfo>>,
 }
 
 /// What the call's task and the writer share. The task never takes the lock while the call goes on: a slow disk does not
@@ -60,8 +79,10 @@ struct Shared {
 /// A call's open files.
 #[derive(Debug)]
 struct Files {
-    /// The caller's and the agent's; none in a chat.
-    tracks: Option<[TrackWriter; 2]>,
+    folder: PathBuf,
+    longest_part: u64,
+    /// The caller's, the agent's, then those that were added; none in a chat.
+    tracks: Vec<TrackWriter>,
     events: File,
     events_path: PathBuf,
 }
@@ -91,16 +112,19 @@ impl Recorder {
         let events_path = folder.join(EVENTS_JSONL);
         let track = |side: Side, info: &TrackInfo| TrackWriter::create(folder, side.name(), info.rate, 1, longest_part);
         let files = Files {
+            folder: folder.to_owned(),
+            longest_part,
             tracks: match info.tracks() {
-                Some([caller, agent]) => Some([track(Side::Caller, caller)?, track(Side::Agent, agent)?]),
-                None => None,
+                Some([caller, agent]) => vec![track(Side::Caller, caller)?, track(Side::Agent, agent)?],
+                None => Vec::new(),
             },
             events: File::create(&events_path).map_err(|source| create(&events_path, source))?,
             events_path,
         };
+        let rates = files.tracks.iter().map(TrackWriter::rate).collect();
         let shared = Shared { files: Mutex::new(files), waiting: AtomicUsize::new(0), error: OnceLock::new() };
         let (folder, shared, batch) = (folder.to_owned(), Arc::new(shared), Batch::default());
-        Ok(Self { folder, info, shared, batch, batch_since: None, longest_part, given_up: false })
+        Ok(Self { folder, info, rates, shared, batch, batch_since: None, longest_part, given_up: false })
     }
 
     /// The call's folder.
@@ -112,6 +136,51 @@ impl Recorder {
     /// How the agent was reached, as far as it is known; the finished `call.json` tells it.
     pub fn set_up(&mut self, times: SetUpTimes) {
         self.info.set_up = times;
+    }
+
+    /// Another track of a call with audio, from the same sample 0 on. Its files are called by `name`, which must be fit for it and
+    /// none of the others'.
+    pub fn add_track(&mut self, now: CallTime, name: &str, rate: Rate) -> TrackId {
+        self.rates.push(rate);
+        self.batch.tracks.push((name.to_owned(), rate));
+        let track = TrackInfo { rate, samples: 0, parts: Vec::new() };
+        self.info.more_tracks.push(NamedTrack { name: name.to_owned(), track });
+        self.pass_on_when_due(now);
+        TrackId(self.rates.len() - 1)
+    }
+
+    /// What was heard on a track from `at` on. Audio that overlaps what came before it is left out.
+    pub fn track_audio(&mut self, now: CallTime, track: TrackId, at: SampleIndex, samples: &[i16]) {
+        let unbroken = self.batch.runs.iter_mut().rev().find(|(of, ..)| *of == track);
+        match unbroken.filter(|(_, from, run)| *from + run.len() as u64 / 2 == at) {
+            Some((_, _, run)) => push_s16le(samples, run),
+            None => {
+                let mut run = Vec::with_capacity(self.batch_bytes(track) + samples.len() * 2);
+                push_s16le(samples, &mut run);
+                self.batch.runs.push((track, at, run));
+            }
+        }
+        self.pass_on_when_due(now);
+    }
+
+    /// What is told of the call.
+    #[must_use]
+    pub const fn info(&self) -> &CallInfo {
+        &self.info
+    }
+
+    /// Changes what is told of the call. `call.json` on disk has it soon: a process that is killed leaves it behind.
+    pub fn tell(&mut self, now: CallTime, change: impl FnOnce(&mut CallInfo)) {
+        change(&mut self.info);
+        self.batch.info = Some(Box::new(self.info.clone()));
+        self.pass_on_when_due(now);
+    }
+
+    /// Lets what waits be written when its time has come. For a call in which nothing may happen for a while.
+    pub fn keep_up(&mut self, now: CallTime) {
+        if self.batch_since.is_some() {
+            self.pass_on_when_due(now);
+        }
     }
 
     /// Ends the recording: both tracks to the call's last moment, the stereo file, the labels and the whole `call.json`.
@@ -134,14 +203,17 @@ impl Recorder {
         }
         let mut files = shared.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut info = self.info;
-        if let Some(tracks) = &mut files.tracks {
+        if let [caller, agent, more @ ..] = &mut files.tracks[..] {
             // What was let go in the call's last moment plays a little longer than the call: both tracks end with it.
-            let last = tracks.iter().map(|track| SampleIndex::new(track.samples()).at(track.rate())).fold(now, CallTime::max);
-            for track in &mut *tracks {
+            let end = |track: &TrackWriter| SampleIndex::new(track.samples()).at(track.rate());
+            let last = now.max(end(caller)).max(end(agent));
+            for track in [&mut *caller, &mut *agent] {
                 track.pad_to(last.in_track(track.rate()))?;
                 track.flush()?;
             }
-            [info.caller, info.agent] = [&tracks[0], &tracks[1]].map(|track| Some(track.info()));
+            more.iter_mut().try_for_each(TrackWriter::flush)?;
+            [info.caller, info.agent] = [caller, agent].map(|track| Some(track.info()));
+            info.more_tracks.iter_mut().zip(more).for_each(|(named, track)| named.track = track.info());
         }
         info.end = Some(end);
         info.duration_ms = Some(now.millis());
@@ -149,12 +221,8 @@ impl Recorder {
     }
 
     /// Room for the audio of one batch.
-    fn batch_bytes(&self, side: Side) -> usize {
-        let track = match side {
-            Side::Caller => &self.info.caller,
-            Side::Agent => &self.info.agent,
-        };
-        track.as_ref().map_or(0, |track| track.rate.samples_in(BATCH) as usize * 2)
+    fn batch_bytes(&self, track: TrackId) -> usize {
+        self.rates.get(track.0).map_or(0, |rate| rate.samples_in(BATCH) as usize * 2)
     }
 
     fn pass_on_when_due(&mut self, now: CallTime) {
@@ -187,16 +255,7 @@ impl Tape for Recorder {
     }
 
     fn audio(&mut self, now: CallTime, side: Side, at: SampleIndex, samples: &[i16]) {
-        let unbroken = self.batch.runs.iter_mut().rev().find(|(of, ..)| *of == side);
-        match unbroken.filter(|(_, from, run)| *from + run.len() as u64 / 2 == at) {
-            Some((_, _, run)) => push_s16le(samples, run),
-            None => {
-                let mut run = Vec::with_capacity(self.batch_bytes(side) + samples.len() * 2);
-                push_s16le(samples, &mut run);
-                self.batch.runs.push((side, at, run));
-            }
-        }
-        self.pass_on_when_due(now);
+        self.track_audio(now, side.into(), at, samples);
     }
 
     fn event(&mut self, now: CallTime, event: &LoggedEvent) {
@@ -228,12 +287,15 @@ impl Batch {
 
 impl Files {
     fn write(&mut self, batch: &Batch) -> Result<(), RecordError> {
-        for (side, at, bytes) in &batch.runs {
-            if let Some([caller, agent]) = &mut self.tracks {
-                match side {
-                    Side::Caller => caller.put(*at, bytes)?,
-                    Side::Agent => agent.put(*at, bytes)?,
-                }
+        for (name, rate) in &batch.tracks {
+            self.tracks.push(TrackWriter::create(&self.folder, name, *rate, 1, self.longest_part)?);
+        }
+        if let Some(info) = &batch.info {
+            write_call_json(&self.folder, info)?;
+        }
+        for (track, at, bytes) in &batch.runs {
+            if let Some(track) = self.tracks.get_mut(track.0) {
+                track.put(*at, bytes)?;
             }
         }
         if !batch.events.is_empty() {
@@ -244,7 +306,7 @@ impl Files {
     }
 
     fn flush(&mut self) -> Result<(), RecordError> {
-        self.tracks.iter_mut().flatten().try_for_each(TrackWriter::flush)
+        self.tracks.iter_mut().try_for_each(TrackWriter::flush)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::RecordError;
 use super::finish::{finish_folder, read_events};
-use super::layout::{CallInfo, Part, TrackInfo, part_name};
+use super::layout::{CallInfo, NamedTrack, Part, TrackInfo, part_name};
 use super::track::{HEADER, LONGEST_PART, header};
 use crate::audio::Rate;
 use crate::call::{Event, LoggedEvent};
@@ -39,6 +39,12 @@ pub fn repair_folder(folder: &Path) -> Result<(CallInfo, Vec<Mended>), RecordErr
     let mut mended = Vec::new();
     for (name, track) in [("caller", &mut info.caller), ("agent", &mut info.agent)] {
         if let Some(track) = track {
+            *track = repair_track(folder, name, track.rate, &mut mended)?;
+        }
+    }
+    for NamedTrack { name, track } in &mut info.more_tracks {
+        // The process was killed before it could make the file.
+        if folder.join(part_name(name, 1)).exists() {
             *track = repair_track(folder, name, track.rate, &mut mended)?;
         }
     }

@@ -1,8 +1,9 @@
 //! LiveKit.
 //!
 //! [`Room`] is a room without libwebrtc: signalling is LiveKit's own crate, media is [`webrtc`](super::webrtc). [`Server`] is the
-//! server's API. [`Worker`] takes calls in: an agent worker, to which the server gives jobs. [`session`] is the wire on which an agent built with LiveKit Agents tells of itself: what it heard and said, the
-//! tools that it called, its states and its latencies. [`console`] calls such an agent over TCP, with no LiveKit server between.
+//! server's API. [`Worker`] takes calls in: an agent worker, to which the server gives jobs. [`recorder`] records rooms unseen.
+//! [`session`] is the wire on which an agent built with LiveKit Agents tells of itself: what it heard and said, the tools that it
+//! called, its states and its latencies. [`console`] calls such an agent over TCP, with no LiveKit server between.
 
 mod address;
 pub mod console;
@@ -11,6 +12,7 @@ mod dial;
 mod error;
 mod leg;
 mod net;
+pub mod recorder;
 mod room;
 mod roster;
 mod sdp;

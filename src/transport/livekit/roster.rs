@@ -96,7 +96,7 @@ impl Roster {
         let gone = self.by_identity.keys().filter(|identity| infos.iter().all(|info| info.identity != **identity));
         let gone: Vec<_> = gone.cloned().collect();
         let mut changes: Vec<_> = gone.iter().flat_map(|identity| self.remove(identity, Disconnect::ConnectionLost)).collect();
-        changes.extend(infos.iter().flat_map(|info| self.update(info)));
+        changes.extend(by_coming(infos).into_iter().flat_map(|info| self.update(info)));
         changes
     }
 
@@ -133,6 +133,13 @@ impl Roster {
         let unpublished = unpublished.map(|track| Change::Unpublished { identity: identity.to_owned(), track });
         unpublished.chain([Change::Left { identity: identity.to_owned(), reason }]).collect()
     }
+}
+
+/// Whoever has come first comes first: in one message the server tells them in any order.
+pub(super) fn by_coming(infos: &[ParticipantInfo]) -> Vec<&ParticipantInfo> {
+    let mut sorted: Vec<_> = infos.iter().collect();
+    sorted.sort_by_key(|info| (info.joined_at, info.joined_at_ms));
+    sorted
 }
 
 fn leave_reason(reason: DisconnectReason) -> Disconnect {

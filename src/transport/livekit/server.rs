@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use livekit_api::access_token::{AccessToken, VideoGrants};
+use livekit_api::access_token::{AccessToken, TokenVerifier, VideoGrants};
+use livekit_api::webhooks::WebhookReceiver;
 use livekit_protocol as proto;
 use prost::Message;
 use serde::Deserialize;
@@ -165,6 +166,11 @@ impl Server {
     /// [`ServerError::Token`].
     pub fn worker_token(&self, valid: Duration) -> Result<String, ServerError> {
         signed(self.token(VideoGrants { agent: true, ..VideoGrants::default() }, valid))
+    }
+
+    /// What tells the server's webhooks from others.
+    pub(super) fn webhooks(&self) -> WebhookReceiver {
+        WebhookReceiver::new(TokenVerifier::with_api_key(&self.key, self.secret.reveal()))
     }
 
     fn token(&self, grants: VideoGrants, valid: Duration) -> AccessToken {

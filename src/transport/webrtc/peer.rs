@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
@@ -16,7 +16,7 @@ use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, 
 use tokio::time::Sleep;
 
 use super::paths::{Got, Paths};
-use super::{RtpAudio, RtpTime};
+use super::{NtpTime, RtpAudio, RtpTime, SenderReport};
 
 /// Datagrams that are read before others get their turn.
 const BUDGET: usize = 32;
@@ -90,16 +90,12 @@ pub enum PeerEvent {
         /// The packet.
         packet: RtpAudio,
     },
-    /// A sender report (RFC 3550 section 6.4.1): at `wall` of the sender's clock its RTP time was `time`.
+    /// A sender report (RFC 3550 section 6.4.1).
     SenderReport {
         /// The media section.
         mid: String,
-        /// The sender's wall clock.
-        wall: SystemTime,
-        /// The RTP time.
-        time: RtpTime,
-        /// When it came.
-        arrived: Instant,
+        /// What it says.
+        report: SenderReport,
     },
     /// A data channel is open.
     ChannelOpen(Channel, String),
@@ -404,9 +400,11 @@ impl Peer {
             Event::RtpPacket(packet) => self.take_rtp(packet),
             Event::SenderFeedback(report) => self.events.push_back(PeerEvent::SenderReport {
                 mid: report.mid.to_string(),
-                wall: report.sender_info.ntp_time,
-                time: RtpTime::new(report.sender_info.rtp_time.numer()),
-                arrived: report.received_at,
+                report: SenderReport {
+                    ssrc: *report.sender_info.ssrc,
+                    ntp: NtpTime::of_system(report.sender_info.ntp_time),
+                    rtp: report.sender_info.rtp_time.numer() as u32,
+                },
             }),
             Event::ChannelOpen(id, label) => self.events.push_back(PeerEvent::ChannelOpen(Channel(id), label)),
             Event::ChannelData(message) => {

@@ -1,7 +1,12 @@
 //! RTCP sender reports (RFC 3550 section 6.4.1) and the clock that those of one room share.
 
+use std::time::{Duration, SystemTime};
+
 use super::RtpTime;
 use crate::audio::opus::OPUS_CLOCK;
+
+/// Seconds from 1900, where NTP's time begins, to 1970 (RFC 868).
+const UNTIL_1970: Duration = Duration::from_secs(2_208_988_800);
 
 /// A moment of the wall clock that sender reports tell: seconds since 1900, with 32 bits of fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +23,12 @@ impl NtpTime {
     #[must_use]
     pub const fn new(seconds: u32, nanos: u32) -> Self {
         Self(((seconds as u64) << 32) | (((nanos as u64) << 32) / 1_000_000_000))
+    }
+
+    /// From the system's time. Its seconds begin anew in 2036 (RFC 5905 section 6).
+    pub(super) fn of_system(time: SystemTime) -> Self {
+        let since_1900 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + UNTIL_1970;
+        Self::new(since_1900.as_secs() as u32, since_1900.subsec_nanos())
     }
 
     /// Ticks of [`OPUS_CLOCK`] from `earlier` to here; negative when that lies ahead.

@@ -6,6 +6,7 @@ use livekit_protocol::{signal_request, signal_response};
 use serde_json::json;
 
 use super::{Room, RoomEvent};
+use crate::transport::livekit::roster::by_coming;
 use crate::transport::livekit::{Disconnect, Participant, sdp};
 
 /// A candidate of ours, as the server takes it (JSON of the browsers' `RTCIceCandidateInit`).
@@ -26,7 +27,7 @@ impl Room {
             }
             Message::Trickle(trickle) => self.take_candidate(&trickle),
             Message::Update(update) => {
-                for info in &update.participants {
+                for info in by_coming(&update.participants) {
                     if info.sid == self.local.sid {
                         self.local = Participant::from(info);
                     } else {

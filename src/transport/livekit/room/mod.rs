@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use livekit_protocol::{JoinResponse, LeaveRequest, UpdateParticipantMetadata, leave_request, signal_request};
 use tokio::time::{Interval, MissedTickBehavior};
@@ -24,7 +24,7 @@ use super::data::{self, Streams};
 use super::roster::{Change, Roster};
 use super::signal::{Signal, Signalled};
 use super::{Data, DataError, Disconnect, JoinError, Participant, Track};
-use crate::transport::webrtc::{Peer, PeerEvent, PeerState, RtpAudio, RtpTime};
+use crate::transport::webrtc::{Peer, PeerEvent, PeerState, RtpAudio, RtpTime, SenderReport};
 
 /// How often the health of the connections is looked at.
 const WATCH: Duration = Duration::from_millis(500);
@@ -113,12 +113,8 @@ pub enum RoomEvent {
     SenderReport {
         /// The track's id.
         track: Arc<str>,
-        /// The sender's wall clock.
-        wall: SystemTime,
-        /// The RTP time.
-        time: RtpTime,
-        /// When it came.
-        arrived: Instant,
+        /// What it says.
+        report: SenderReport,
     },
     /// Something came in data packets.
     Data {
@@ -423,9 +419,9 @@ impl Room {
                     self.events.push_back(RoomEvent::Rtp { track, arrived, packet });
                 }
             }
-            PeerEvent::SenderReport { mid, wall, time, arrived } => {
+            PeerEvent::SenderReport { mid, report } => {
                 if let Some(track) = self.coming(&mid) {
-                    self.events.push_back(RoomEvent::SenderReport { track, wall, time, arrived });
+                    self.events.push_back(RoomEvent::SenderReport { track, report });
                 }
             }
             PeerEvent::Message { data, .. } => self.take_data(&data),
