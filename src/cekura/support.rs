@@ -51,8 +51,8 @@ impl Mode {
             },
             Self::LivekitV2 => ModeSupport {
                 sandbox: true,
-                recorded: None,
-                tied_by: None,
+                recorded: Some("`serve` with `[doors.livekit]`, or `record livekit`"),
+                tied_by: Some("`run_id` in the dispatch's metadata"),
                 tried: "`cekura` 1.6.7, livekit-server 1.13.5 and `livekit-agents` 1.8.9 (Python)",
             },
             Self::Livekit => ModeSupport {
