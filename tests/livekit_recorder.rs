@@ -464,3 +464,52 @@ fn a_call_with_an_agent_is_measured_from_its_recording_and_its_agents_own_words_
     let states: Vec<_> = log.iter().filter_map(|event| event["data"]["to"].as_str()).collect();
     assert!(states.contains(&"speaking") && states.contains(&"listening"), "{states:?}");
 }
+
+#[test]
+fn a_server_that_starts_anew_leaves_a_gap_and_the_recording_goes_on_in_its_folder() {
+    let mut server = LiveKitServer::start();
+    let out = tempfile::tempdir().unwrap();
+    let mut ann = Peer::joined(&server, "anew", "ann", json!({}));
+    let mut bot = Peer::joined(&server, "anew", "bot", json!({"kind": "agent", "record": path(out.path())}));
+    ann.tell("dispatch", json!({"room": "anew", "agent_name": "any", "metadata": "{\"run_id\": 8}"}));
+    let mut recorder = recorder(&server, out.path(), &["--room", "anew"]);
+    let folder = folder(&line(&recorder, "began"));
+    ann.tell("tone", json!({"hz": 440}));
+    bot.tell("tone", json!({"hz": 700}));
+    bot.tell("hear", json!({"identity": "ann", "seconds": 2}));
+    until("the run's id", || (call_json(&folder)["run_id"] == "8").then_some(()));
+    server.restart();
+    bot.event("reconnected", |_| true);
+    let log = || events_so_far(&folder);
+    let told = |kind: &str, pick: &dyn Fn(&Value) -> bool| -> usize {
+        log().iter().filter(|event| event["data"]["livekit"] == kind && pick(&event["data"])).count()
+    };
+    until("the recorder's return", || (told("reconnected", &|_| true) == 1).then_some(()));
+    let back = |identity: &str| (told("subscribed", &|data| data["identity"] == identity) == 2).then_some(());
+    until("the caller's track", || back("ann"));
+    until("the agent's track", || back("bot"));
+    let length = || std::fs::metadata(folder.join("agent.wav")).map_or(0, |file| file.len());
+    let before = length();
+    until("2 s more", || (length() > before + u64::from(RATE) * 4).then_some(()));
+    recorder.interrupt();
+    let over = line(&recorder, "over");
+    assert!(recorder.wait().success());
+    assert_eq!((&over["folder"], &over["run_id"]), (&json!(folder), &json!("8")));
+    let info = call_json(&folder);
+    assert_eq!(info["room"]["dispatches"][0]["metadata"]["run_id"], 8);
+    let log = events(&folder);
+    let gap = log.iter().find(|event| event["data"]["livekit"] == "reconnected").unwrap();
+    let gap_ms = gap["data"]["gap_ms"].as_f64().unwrap();
+    for (file, hz) in [("caller.wav", 440.0), ("agent.wav", 700.0)] {
+        let heard = wav(&folder.join(file));
+        let longest = gaps(&heard, RATE, hz, DBFS).into_iter().max().expect("the restart is a gap") as f64 * 20.0;
+        assert!(longest > 0.5 * gap_ms.min(1_000.0), "{file}: {longest} ms");
+        assert!(tone_seconds(&heard, RATE, hz, DBFS) > 3.0, "{file}: on both sides of the gap");
+    }
+}
+
+/// The events of a recording that goes on, whose last line may not be whole.
+fn events_so_far(folder: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join("events.jsonl")).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}

@@ -132,7 +132,7 @@ impl CallInfo {
     /// Reads the `call.json` of a call's folder.
     ///
     /// # Errors
-    /// [`FileError`] when it cannot be read, is none, or lists one track without the other.
+    /// [`FileError`] when it cannot be read, is none, lists one track without the other, or tracks outside of the folder.
     pub fn read(folder: &Path) -> Result<Self, FileError> {
         let path = folder.join(CALL_JSON);
         let json = fs::read(&path).map_err(|source| FileError::read(&path, source))?;
@@ -140,6 +140,9 @@ impl CallInfo {
             serde_json::from_slice(&json).map_err(|error| FileError::malformed(&path, format!("not a call.json: {error}")))?;
         if info.caller.is_some() != info.agent.is_some() {
             return Err(FileError::malformed(&path, "only one of the two tracks is there"));
+        }
+        if let Some(NamedTrack { name, .. }) = info.more_tracks.iter().find(|track| track.name.contains('/')) {
+            return Err(FileError::malformed(&path, format!("{name:?} is no name of a track's files")));
         }
         Ok(info)
     }

@@ -449,9 +449,11 @@ impl RoomRecording {
         self.looking = None;
         match found {
             Ok(dispatches) => {
-                let told: Vec<_> = dispatches.iter().filter_map(ties::told).collect();
-                if self.recorder.info().room.as_ref().is_some_and(|room| room.dispatches != told) {
-                    self.change_room(|room| room.dispatches = told);
+                let known = self.recorder.info().room.as_ref().map(|room| room.dispatches.as_slice()).unwrap_or_default();
+                let told = dispatches.iter().filter_map(ties::told);
+                let more: Vec<_> = told.filter(|told| known.iter().all(|known| known.id != told.id)).collect();
+                if !more.is_empty() {
+                    self.change_room(|room| room.dispatches.extend(more));
                 }
                 let mut ids = self.recorder.info().ids.clone();
                 ties::fill_in(&mut ids, &dispatches, self.plan.agent.as_deref());
