@@ -215,9 +215,11 @@ fn what_the_agent_refuses_is_counted_by_name_and_dialled_once() {
 
     let table = run(&["call", "--to", &agent.url, "--suite", path(&suite), "--out", path(&out), "--calls", "3"]);
     let table = String::from_utf8_lossy(&table.stdout);
-    for part in ["calls: 3 of 3 placed", "set-up", "web_socket", "first_audio", "response latency", "p99", "this machine: CPU"] {
+    for part in ["calls: 3 of 3 placed", "set-up", "web_socket", "first_audio", "p99", "this machine: CPU"] {
         assert!(table.contains(part), "{part}: {table}");
     }
+    // The times of void calls, which a busy machine may make, are left out.
+    assert!(table.contains("response latency") || !table.contains(" 0 void"), "{table}");
     assert!(table.contains("failed: agent_unreachable in web_socket: 1 calls"), "{table}");
 
     // Nobody listens there.

@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let plan = Plan {
             mode: Mode::Chirp,
             body,
-            place: Where::Sandbox(Sandboxed {
+            place: Where::Sandbox(Box::new(Sandboxed {
                 suite,
                 speech: store,
                 beside: PathBuf::new(),
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 metrics: MetricThresholds::default(),
                 limits: ApiLimits::default(),
                 livekit: None,
-            }),
+            })),
             waits: true,
             desk: Some((
                 WayIn::Chirp(chirp_door(&config)?),

@@ -210,7 +210,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
                 _ => CAPABILITY,
             };
             prepare(&suite.scenarios, suite_file, &store, &wire, personalities.as_ref()).await?;
-            Where::Sandbox(Sandboxed {
+            Where::Sandbox(Box::new(Sandboxed {
                 suite,
                 speech: store,
                 beside: folder_of(suite_file),
@@ -218,7 +218,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
                 metrics: config.sandbox.metrics,
                 limits: limits(&config),
                 livekit: livekit_server()?,
-            })
+            }))
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)
         };

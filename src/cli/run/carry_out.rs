@@ -28,7 +28,7 @@ pub(in super::super) enum Where {
     /// Cekura's API, or a sandbox elsewhere.
     Cekura(Client),
     /// A sandbox inside this process.
-    Sandbox(Sandboxed),
+    Sandbox(Box<Sandboxed>),
 }
 
 /// What a sandbox inside this process plays.

@@ -227,7 +227,7 @@ impl Setup<'_> {
             });
             match waited.await {
                 Ok(heard) => heard.map_err(failed)?,
-                Err(_) => return Err(failed(self.timed_out(&leg.room().name().to_owned()).await)),
+                Err(_) => return Err(failed(self.timed_out(leg.room().name()).await)),
             }
         }
         self.set_up.done();

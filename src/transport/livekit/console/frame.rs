@@ -61,7 +61,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// [`BadFrame`]. The reader gives the same again.
-    pub fn next(&mut self) -> Result<Option<AgentSessionMessage>, BadFrame> {
+    pub fn next_message(&mut self) -> Result<Option<AgentSessionMessage>, BadFrame> {
         let Some((header, rest)) = self.bytes[self.read..].split_first_chunk::<HEADER>() else { return Ok(None) };
         let announced = u32::from_be_bytes(*header);
         let length = announced as usize;

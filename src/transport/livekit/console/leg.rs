@@ -56,7 +56,7 @@ pub struct ConsoleLeg {
 
 /// What came of reading.
 enum Got {
-    Message(AgentSessionMessage),
+    Message(Box<AgentSessionMessage>),
     Bad(BadFrame),
     Closed,
     Broke(std::io::Error),
@@ -95,7 +95,7 @@ impl ConsoleLeg {
                 return Poll::Ready(Beginning::Begun);
             }
             match self.poll_read(cx) {
-                Poll::Ready(Got::Message(message)) => self.take(message),
+                Poll::Ready(Got::Message(message)) => self.take(*message),
                 Poll::Ready(Got::Bad(problem)) => return Poll::Ready(Beginning::Bad(problem)),
                 // The process may be about to end, which says more.
                 Poll::Ready(Got::Closed | Got::Broke(_)) => self.closed(),
@@ -149,8 +149,8 @@ impl ConsoleLeg {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Got> {
         loop {
             let Some(stream) = self.stream.as_mut() else { return Poll::Pending };
-            match self.reader.next() {
-                Ok(Some(message)) => return Poll::Ready(Got::Message(message)),
+            match self.reader.next_message() {
+                Ok(Some(message)) => return Poll::Ready(Got::Message(Box::new(message))),
                 Ok(None) => {}
                 Err(problem) => return Poll::Ready(Got::Bad(problem)),
             }
@@ -182,7 +182,7 @@ impl ConsoleLeg {
     fn got(&mut self, got: Got) {
         match got {
             Got::Message(_) | Got::Bad(_) if self.hung_up => {}
-            Got::Message(message) => self.take(message),
+            Got::Message(message) => self.take(*message),
             Got::Bad(problem @ BadFrame::Truncated { .. }) => self.fail(EndReason::ConnectionLost, problem.to_string()),
             Got::Bad(problem) => self.fail(EndReason::ProtocolError, problem.to_string()),
             Got::Closed => self.closed(),
