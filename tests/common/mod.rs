@@ -37,7 +37,9 @@ enum Said {
 pub fn trunkline(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
     command.args(arguments).env_remove("TRUNKLINE_OUT").env_remove("TRUNKLINE_TTS").env_remove("TRUNKLINE_CONFIG");
-    for name in ["CEKURA_API_KEY", "CEKURA_API_URL", "TRUNKLINE_AGENT", "RUST_LOG"] {
+    let others =
+        ["CEKURA_API_KEY", "CEKURA_API_URL", "LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "TRUNKLINE_AGENT", "RUST_LOG"];
+    for name in others {
         command.env_remove(name);
     }
     command
