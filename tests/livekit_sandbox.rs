@@ -65,18 +65,26 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn one_command_runs_livekit_v2_in_a_sandbox_of_its_own() {
+fn one_command_runs_livekit_v2_in_a_sandbox_of_its_own_and_records_its_room() {
     let server = LiveKitServer::start();
     let _worker = agent_worker(&server, "livekit_scripted_agent.py", "front-desk", &[]);
     let folder = tempfile::tempdir().unwrap();
     let (suite, out) = (suite(folder.path(), &SCENARIO), folder.path().join("out"));
     let mut arguments = vec!["run", "livekit_v2", "--agent-id", "1", "--scenario-ids", "1", "--agent-name", "front-desk"];
-    arguments.extend(["--sandbox", "--suite", path(&suite), "--out", path(&out), "--format", "json"]);
+    arguments.extend(["--sandbox", "--record", "--suite", path(&suite), "--out", path(&out), "--format", "json"]);
     let ran = trunkline(&arguments).envs(server.env()).output().unwrap();
     let report: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)));
     assert_eq!((&report["mode"], &report["status"]), (&"livekit_v2".into(), &"completed".into()), "{report:#}");
     assert_eq!(report["run_ids"].as_array().unwrap().len(), 1);
     assert_eq!((ran.status.code(), &report["verdict"]), (Some(0), &"passed".into()), "{report:#}");
+    let run = &report["runs"][0];
+    let room = out.join(run["recording"].as_str().unwrap_or_else(|| panic!("the room is recorded: {report:#}")));
+    let call: Value = serde_json::from_slice(&std::fs::read(room.join("call.json")).unwrap()).unwrap();
+    assert_eq!(call["run_id"], run["run_id"].to_string(), "{call:#}");
+    for track in ["agent.wav", "caller.wav"] {
+        let loud = common::wav(&room.join(track)).iter().filter(|sample| sample.unsigned_abs() > 1000).count();
+        assert!(loud > 1_000, "{track} is silent");
+    }
 }
 
 #[test]

@@ -67,6 +67,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 livekit: None,
             })),
             waits: true,
+            rooms: None,
             desk: Some((
                 WayIn::Chirp(chirp_door(&config)?),
                 Desk { agent: to, connect, out: Some(out.clone()), limits: Limits::default() },

@@ -4,6 +4,7 @@ mod calls;
 mod carry_out;
 mod dry_run;
 mod report;
+mod rooms;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ use crate::report::Thresholds;
 use crate::sandbox::Sandbox;
 use crate::serve::Desk;
 use crate::transport::chirp::CAPABILITY;
+use crate::transport::livekit::recorder::RoomRecorder;
 use crate::transport::{WayOut, livekit};
 pub(super) use calls::WayIn;
 pub(super) use carry_out::{Plan, Sandboxed, Where, carry_out, not_started};
@@ -83,6 +85,9 @@ struct Running {
     /// Follows the result to its end, with the door open in front of the agent
     #[arg(long)]
     wait: bool,
+    /// Records the rooms of the runs from within (livekit_v2), at the server of LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET
+    #[arg(long)]
+    record: bool,
     /// What is printed on stdout
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -191,6 +196,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
     check_sandbox(running, calls)?;
     let way_in = WayIn::of(calls, &config)?;
     let door_is_set = way_in.as_ref().is_some_and(|way_in| way_in.is_set(&config));
+    let rooms = if running.record { Some(room_recorder(calls, waits, &body, &out)?) } else { None };
     let desk = match way_in.filter(|_| waits) {
         Some(way_in) => {
             let (agent, connect) = agent(running.to.as_ref(), running.rate, &config)?;
@@ -227,6 +233,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
             body,
             place,
             waits,
+            rooms,
             desk,
             door_is_set,
             out: out.clone(),
@@ -238,6 +245,22 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
         let report = carry_out(plan).await?;
         conclude(&report, &out, running.format)
     })
+}
+
+/// What records the rooms of a run that is followed to its end.
+fn room_recorder(calls: Mode, waits: bool, body: &Value, out: &Path) -> Result<RoomRecorder, Failure> {
+    if calls != Mode::LivekitV2 {
+        return Err(Failure::usage(format!(
+            "--record belongs to livekit_v2: the calls of {calls} are recorded where they come in"
+        )));
+    }
+    if !waits {
+        return Err(Failure::usage("--record needs --wait: the rooms are recorded until the runs have ended"));
+    }
+    let server = livekit_server()?.ok_or_else(|| {
+        Failure::usage("no LiveKit server to record at").hint("set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
+    })?;
+    Ok(rooms::recorder(server, body, out))
 }
 
 /// The mode in which the calls are placed: a suite takes its channel's.

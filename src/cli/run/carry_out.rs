@@ -13,6 +13,7 @@ use super::super::sandbox::{carrier, closed};
 use super::super::settings::open_ledger;
 use super::calls::{Calls, WayIn};
 use super::report::{report, report_started};
+use super::rooms::Rooms;
 use crate::caller::personality::Personalities;
 use crate::caller::speech::SpeechStore;
 use crate::caller::suite::Suite;
@@ -22,6 +23,7 @@ use crate::report::{Report, Thresholds};
 use crate::sandbox::{ApiLimits, MetricThresholds, Project, Sandbox, SandboxConfig};
 use crate::serve::Desk;
 use crate::transport::livekit::Server;
+use crate::transport::livekit::recorder::RoomRecorder;
 
 /// Who is asked to run.
 pub(in super::super) enum Where {
@@ -57,6 +59,8 @@ pub(in super::super) struct Plan {
     pub(in super::super) desk: Option<(WayIn, Desk)>,
     /// The door's address is the configuration's, not the default.
     pub(in super::super) door_is_set: bool,
+    /// Records the rooms of LiveKit runs.
+    pub(in super::super) rooms: Option<RoomRecorder>,
     pub(in super::super) out: PathBuf,
     pub(in super::super) thresholds: Thresholds,
     pub(in super::super) fail_under: f64,
@@ -80,6 +84,7 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
         Some((way_in, desk)) => Calls::open(way_in, desk, &plan.out, &progress).await?,
         None => None,
     };
+    let rooms = plan.rooms.clone().map(|recorder| Rooms::record(recorder, &progress));
     let (client, sandbox) = match &plan.place {
         Where::Cekura(client) => (client.clone(), None),
         Where::Sandbox(sandboxed) => {
@@ -103,9 +108,10 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
         calls = Some(Calls::poll(&client, started.result_id, desk, &progress));
     }
     let state = follow_to_end(&client, &started, &plan, &mut interruption, &progress).await;
-    let finished = match calls {
-        Some(calls) => Some(calls.close(&plan.out, since).await),
-        None => None,
+    let finished = match (calls, rooms) {
+        (Some(calls), _) => Some(calls.close(&plan.out, since).await),
+        (None, Some(rooms)) => Some(rooms.close().await?),
+        (None, None) => None,
     };
     drop(sandbox);
     progress.done();
