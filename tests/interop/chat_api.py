@@ -55,7 +55,8 @@ class Run:
         if message == "ERROR":
             self.end("Testing agent-pipeline-error", False)
             return {"status": "error", "message": "the model failed", "ended": self.ended}
-        if message is not None and not self.lines and newest:
+        # Who has nothing more to say hangs up, also when its last line was overtaken by the agent.
+        if not self.lines and newest:
             self.end("Testing agent-ended-call", True)
         return {"status": "ready", "message": message, "ended": self.ended, "ended_reason": self.reason}
 
