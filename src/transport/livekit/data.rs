@@ -69,7 +69,7 @@ pub enum DataError {
     /// No data packet.
     #[error("not a LiveKit data packet: {0}")]
     Malformed(String),
-    /// A stream that is longer than [`LONGEST_STREAM`].
+    /// A stream that is longer than 5 MiB.
     #[error("the stream {0:?} is longer than {LONGEST_STREAM} bytes")]
     TooLong(String),
     /// Too many streams at once.
