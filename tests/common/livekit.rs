@@ -97,6 +97,11 @@ impl LiveKitServer {
         format!("ws://127.0.0.1:{}", self.ports.http)
     }
 
+    /// The server's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn key(&self) -> &'static str {
         KEY
     }
@@ -178,7 +183,7 @@ fn spawn(folder: &Path) -> Child {
 }
 
 /// The server on PATH, else the one that `scripts/livekit-server` has built.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let built = root().join("target/tools");
     std::env::split_paths(&path)
