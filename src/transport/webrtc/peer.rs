@@ -328,8 +328,10 @@ impl Peer {
                 self.paths.flush(cx);
                 return Poll::Pending;
             }
-            self.try_tcp();
-            self.now();
+            if self.is_due() {
+                self.try_tcp();
+                self.now();
+            }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -398,14 +400,24 @@ impl Peer {
         }
     }
 
+    /// The timer is only ever put earlier here: with every packet the next moment moves on a little, and the timer finds that out
+    /// when it goes off.
     fn set_timer(&mut self, at: Instant) {
-        let at = self.fallback.map_or(at, |fallback| at.min(fallback));
-        if at != self.deadline {
-            self.deadline = at;
-            // str0m says "never" with a moment far away.
-            let at = at.min(Instant::now() + LONG);
-            self.timer.as_mut().reset(at.into());
+        self.deadline = self.fallback.map_or(at, |fallback| at.min(fallback));
+        if self.deadline < self.timer.deadline().into_std() {
+            self.timer.as_mut().reset(self.deadline.into());
         }
+    }
+
+    /// Whether something is due; else the timer waits for it.
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        if self.deadline > now {
+            // str0m says "never" with a moment far away.
+            self.timer.as_mut().reset(self.deadline.min(now + LONG).into());
+            return false;
+        }
+        true
     }
 
     fn set_state(&mut self, state: PeerState) {
