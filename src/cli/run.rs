@@ -213,6 +213,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
             let wire = match &desk {
                 Some((_, desk)) if desk.agent.is_text_only() => desk.agent.capability(),
                 _ if matches!(calls, Mode::Livekit | Mode::LivekitV2) => livekit::CAPABILITY,
+                _ if calls == Mode::LivekitChat => livekit::chat::CAPABILITY,
                 _ => CAPABILITY,
             };
             prepare(&suite.scenarios, suite_file, &store, &wire, personalities.as_ref()).await?;

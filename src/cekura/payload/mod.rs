@@ -157,6 +157,12 @@ impl Mode {
         self != Self::Spec
     }
 
+    /// Whether the runs are chats: no audio passes. A suite's are those of its channel.
+    #[must_use]
+    pub const fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::Websocket | Self::LivekitChat | Self::ApiChat)
+    }
+
     /// Whether the mode's scenarios are entries, one object a run.
     #[must_use]
     pub fn has_entries(self) -> bool {

@@ -81,6 +81,18 @@ impl AgentSession {
         self.state.is_some_and(|state| state != AgentState::AsInitializing)
     }
 
+    /// The agent has told some state.
+    #[must_use]
+    pub const fn is_told(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// The agent says that it listens: it has said what it had to say.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.state == Some(AgentState::AsListening)
+    }
+
     /// Takes an event; what it means for the call goes into `out`.
     pub fn event(&mut self, event: &AgentSessionEvent, out: &mut impl Extend<LegEvent>) -> Option<Turn> {
         match event.event.as_ref()? {

@@ -165,6 +165,8 @@ pub struct Room {
     sid: String,
     metadata: String,
     local: Participant,
+    /// The token lets us change our own attributes.
+    may_update: bool,
     roster: Roster,
     subscriber: Peer,
     publisher: Publisher,
@@ -197,6 +199,7 @@ impl Room {
             sid: String::new(),
             metadata: String::new(),
             local: Participant::from(&livekit_protocol::ParticipantInfo::default()),
+            may_update: false,
             roster: Roster::default(),
             subscriber: Peer::new(&towards),
             publisher: Publisher::new(&towards),
@@ -221,6 +224,7 @@ impl Room {
         }
         if let Some(info) = &join.participant {
             self.local = Participant::from(info);
+            self.may_update = info.permission.as_ref().is_some_and(|permission| permission.can_update_metadata);
         }
         let changes = self.roster.replace(&join.other_participants);
         self.tell_changes(changes);
@@ -248,6 +252,12 @@ impl Room {
     #[must_use]
     pub const fn local(&self) -> &Participant {
         &self.local
+    }
+
+    /// The token grants [`Self::set_attributes`].
+    #[must_use]
+    pub const fn may_set_attributes(&self) -> bool {
+        self.may_update
     }
 
     /// Everybody else.

@@ -1,0 +1,154 @@
+//! A chat in a room as a call's leg.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::ABILITIES;
+use super::segments::Segments;
+use crate::audio::Rate;
+use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::transport::livekit::party::{CHAT, FAREWELL, Party, STATE, TRANSCRIPTION};
+use crate::transport::livekit::{Data, RoomEvent};
+
+/// From our hang-up to our leaving: the last message is on its way (as in Cekura's chats, 1 s).
+const LINGER: Duration = Duration::from_secs(1);
+/// Until the timer has something to wait for.
+const LONG: Duration = Duration::from_secs(3600);
+/// A chat has no audio; a leg must name a rate all the same.
+const NO_RATE: Rate = Rate::HZ_8000;
+
+/// The fault of an agent that writes where nobody reads.
+const ON_CHAT: &str = "ANSWER_ON_LK_CHAT";
+
+/// A chat with the agent of a room.
+pub struct RoomChat {
+    party: Party,
+    segments: Segments,
+    /// The agent has written something.
+    heard: bool,
+    /// We have hung up and leave at this time, for this reason.
+    leaving: Option<(Instant, EndReason)>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl RoomChat {
+    pub(in crate::transport::livekit) fn new(mut party: Party) -> Self {
+        // What it has told before we came is told to nobody again.
+        let attributes = party.room.participant(&party.identity).map(|agent| &agent.attributes);
+        if let Some(state) = attributes.and_then(|attributes| attributes.get(STATE)) {
+            party.session.attribute(state, &mut party.events);
+        }
+        let (segments, timer) = (Segments::default(), Box::pin(tokio::time::sleep(LONG)));
+        Self { party, segments, heard: false, leaving: None, timer }
+    }
+
+    pub(in crate::transport::livekit) fn party(&mut self) -> &mut Party {
+        &mut self.party
+    }
+
+    /// The agent reads what is written to it, as its state says; none: it tells no state.
+    pub(in crate::transport::livekit) fn is_ready(&self) -> Option<bool> {
+        if self.heard { Some(true) } else { self.party.session.is_told().then(|| self.party.session.has_begun()) }
+    }
+
+    /// Takes what happens in the room.
+    pub(in crate::transport::livekit) fn take(&mut self, event: RoomEvent) {
+        match event {
+            RoomEvent::Data { from, data: Data::Text { topic, text, attributes } }
+                if from == self.party.identity && topic == TRANSCRIPTION =>
+            {
+                self.heard = true;
+                self.segments.take(Instant::now(), text, &attributes, &mut self.party.events);
+            }
+            RoomEvent::Data { from, data: Data::Text { topic, .. } } if from == self.party.identity && topic == CHAT => {
+                let detail =
+                    format!("the agent writes on {CHAT}, where only the caller does: an answer is a stream of {TRANSCRIPTION}");
+                self.party.events.push_back(LegEvent::Fault { code: ON_CHAT.to_owned(), detail });
+            }
+            event => self.take_other(event),
+        }
+        if self.party.session.is_listening() {
+            self.segments.settle(&mut self.party.events);
+        }
+    }
+
+    /// The session repeats the agent's messages, which the transcriptions have, as words of its speech.
+    fn take_other(&mut self, event: RoomEvent) {
+        let before = self.party.events.len();
+        self.party.take(event);
+        let told = self.party.events.split_off(before);
+        self.party.events.extend(told.into_iter().filter(|event| !matches!(event, LegEvent::Transcript(_))));
+    }
+
+    /// Does what is due. True: something was done.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = Instant::now();
+        if let Some((at, reason)) = self.leaving
+            && now >= at
+        {
+            self.party.close(reason, "");
+            return true;
+        }
+        if self.segments.advance(now, &mut self.party.events) {
+            return true;
+        }
+        let wake = self.leaving.map(|(at, _)| at).into_iter().chain(self.segments.next_wake()).min();
+        self.timer.as_mut().reset(wake.unwrap_or(now + LONG));
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl Leg for RoomChat {
+    fn rate(&self) -> Rate {
+        NO_RATE
+    }
+
+    fn abilities(&self) -> Abilities {
+        ABILITIES
+    }
+
+    fn via(&self) -> String {
+        self.party.via()
+    }
+
+    fn farewell(&self) -> Duration {
+        LINGER + FAREWELL
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
+        loop {
+            self.party.mind_missing();
+            if self.party.ended().is_some() {
+                self.segments.settle(&mut self.party.events);
+            }
+            if let Some(event) = self.party.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            if self.party.ended().is_some() {
+                return self.party.poll_end(cx);
+            }
+            match self.party.room.poll_event(cx) {
+                Poll::Ready(event) => self.take(event),
+                Poll::Pending if self.poll_timer(cx) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn command(&mut self, command: LegCommand<'_>) {
+        if self.leaving.is_some() {
+            return;
+        }
+        match command {
+            LegCommand::Text(text) => self.party.room.send_text(&[], CHAT, text, &BTreeMap::new()),
+            LegCommand::Data(data) => self.party.room.send_packet(&[], None, data.to_string().as_bytes(), true),
+            LegCommand::Hangup(reason) => self.leaving = Some((Instant::now() + LINGER, reason)),
+            _ => {}
+        }
+    }
+}
