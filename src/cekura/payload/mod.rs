@@ -29,6 +29,7 @@ pub(crate) use refusal::{as_read, refusals};
 pub(crate) use secret::{hide, secrets};
 pub use secret::{holds_secret, redacted};
 pub use strict::read_strictly;
+pub(crate) use token::room_of;
 pub use token::room_token;
 
 use field::{Field, Kind};
