@@ -140,7 +140,7 @@ server = livekit_worker.server()
 async def entrypoint(ctx: JobContext):
     livekit_worker.tell_job(ctx)
     ctx.room.on("track_published", lambda track, who: livekit_worker.tell("track", participant=who.identity, name=track.name))
-    if ctx.job.metadata and json.loads(ctx.job.metadata).get("text_mode"):
+    if is_to_write(ctx.job.metadata):
         return await write(ctx)
     session = AgentSession(
         vad=inference.VAD(),
@@ -166,6 +166,13 @@ async def entrypoint(ctx: JobContext):
 
     session.on("conversation_item_added", said)
     await session.start(Scripted(), room=ctx.room)
+
+
+def is_to_write(metadata):
+    try:
+        return json.loads(metadata).get("text_mode") is True
+    except (ValueError, AttributeError):
+        return False
 
 
 async def write(ctx: JobContext):
