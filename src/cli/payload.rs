@@ -27,7 +27,11 @@ pub(super) use prepare::Preparation;
   trunkline payload livekit_v2 --agent-id 1 --scenario-ids 1,2 --agent-name my-agent > run.json
   trunkline payload livekit_chat --prepare --scenario-ids 1,2 --agent-name my-agent --output run.json
   trunkline payload spec --suite suite.json --agent-id 1 --channel chirp > run.json
-  trunkline payload check run.json")]
+  trunkline payload check run.json
+
+With --prepare the rooms of livekit and livekit_chat are made, all of them or none, and the agent is sent into each, before the
+payload is given: it can be sent as it is. The agent then waits in its room. In livekit_chat it must not greet before its caller has
+come (LiveKit Agents: `await ctx.wait_for_participant()`), for nobody reads what it writes before.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,

@@ -1,6 +1,5 @@
 //! The dial: a room is made, an agent asked for, and the caller joins as a participant.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::{AgentDispatch, CreateRoomRequest};
@@ -131,7 +130,7 @@ pub async fn dial_chat(call: &RoomCall, set_up: &mut SetUp) -> Result<RoomChat, 
     kept.into_iter().for_each(|event| leg.take(event));
     setup.ready(&mut leg).await?;
     if !knows_us {
-        introduce(&mut leg, joined).await;
+        introduced(&mut leg, joined).await;
     }
     setup.set_up.done();
     setup.begin(leg.party(), made);
@@ -350,15 +349,10 @@ fn ended(what: &str, detail: &str) -> RoomCallProblem {
     RoomCallProblem::Ended(if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") })
 }
 
-/// Makes sure that an agent who was in the room before us knows us: else it takes no message of ours. The server tells of somebody
-/// who publishes no track only every 3 s (livekit-server's `pkg/rtc/room.go`), but at once of changed attributes.
-async fn introduce(leg: &mut RoomChat, joined: Instant) {
-    let room = &mut leg.party().room;
-    if room.may_set_attributes() {
-        return room.set_attributes(&BTreeMap::from([("trunkline".to_owned(), "caller".to_owned())]));
-    }
+/// Waits until an agent that was in the room before us knows us: else it takes no message of ours.
+async fn introduced(leg: &mut RoomChat, joined: Instant) {
     let told = async |leg: &mut RoomChat| {
-        while leg.party().ended().is_none() {
+        while !leg.is_introduced() && leg.party().ended().is_none() {
             let event = std::future::poll_fn(|cx| leg.party().room.poll_event(cx)).await;
             leg.take(event);
         }

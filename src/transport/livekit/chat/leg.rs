@@ -31,6 +31,8 @@ pub struct RoomChat {
     segments: Segments,
     /// The agent has written something.
     heard: bool,
+    /// The server has told everybody of us.
+    introduced: bool,
     /// We have hung up and leave at this time, for this reason.
     leaving: Option<(Instant, EndReason)>,
     timer: Pin<Box<Sleep>>,
@@ -44,7 +46,7 @@ impl RoomChat {
             party.session.attribute(state, &mut party.events);
         }
         let (segments, timer) = (Segments::default(), Box::pin(tokio::time::sleep(LONG)));
-        Self { party, segments, heard: false, leaving: None, timer }
+        Self { party, segments, heard: false, introduced: false, leaving: None, timer }
     }
 
     pub(in crate::transport::livekit) fn party(&mut self) -> &mut Party {
@@ -54,6 +56,11 @@ impl RoomChat {
     /// The agent reads what is written to it, as its state says; none: it tells no state.
     pub(in crate::transport::livekit) fn is_ready(&self) -> Option<bool> {
         if self.heard { Some(true) } else { self.party.session.is_told().then(|| self.party.session.has_begun()) }
+    }
+
+    /// The server has told everybody of us, as far as it was asked to.
+    pub(in crate::transport::livekit) const fn is_introduced(&self) -> bool {
+        self.introduced
     }
 
     /// Takes what happens in the room.
@@ -70,10 +77,21 @@ impl RoomChat {
                     format!("the agent writes on {CHAT}, where only the caller does: an answer is a stream of {TRANSCRIPTION}");
                 self.party.events.push_back(LegEvent::Fault { code: ON_CHAT.to_owned(), detail });
             }
+            RoomEvent::Connected => self.introduce(),
             event => self.take_other(event),
         }
         if self.party.session.is_listening() {
             self.segments.settle(&mut self.party.events);
+        }
+    }
+
+    /// Has the server tell everybody of us at once, if the token allows it. Of somebody who publishes no track it tells only every
+    /// 3 s (livekit-server's `pkg/rtc/room.go`), but of changed attributes immediately; and agents take no message of somebody whom
+    /// they do not know.
+    fn introduce(&mut self) {
+        if self.party.room.may_set_attributes() {
+            self.party.room.set_attributes(&BTreeMap::from([("trunkline".to_owned(), "caller".to_owned())]));
+            self.introduced = true;
         }
     }
 
