@@ -129,7 +129,7 @@ fn a_livekit_chat_run_is_written_to_its_end_and_tells_each_message_once() {
 fn an_agent_that_leaves_or_deletes_its_room_in_mid_chat_ends_the_run_as_the_agents_doing() {
     let server = LiveKitServer::start();
     let folder = tempfile::tempdir().unwrap();
-    let script = |how: &str| json!({"greeting": {"text": GREETING}, "answers": [{"text": ASKS, "ends": how}]});
+    let script = |how: &str| json!({"greeting": {"text": GREETING}, "answers": [{"text": ASKS, "ends": how}, {"text": ""}]});
     let _leaver = writer(&server, folder.path(), "leaver", &script("leaves"));
     let _deleter = writer(&server, folder.path(), "deleter", &script("deletes"));
     let (_sandbox, url) = sandbox(folder.path(), &CALLER);
@@ -186,6 +186,35 @@ fn an_agent_that_reads_and_writes_nothing_is_silent_and_metadata_that_is_no_obje
     let job = worker.event("job", |_| true);
     let told: Value = serde_json::from_str(job["metadata"].as_str().unwrap()).unwrap();
     assert_eq!(told, json!({"metadata": "plain", "text_mode": true}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_greets_before_its_caller_has_come_is_told_of() {
+    let server = LiveKitServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let worker = writer(
+        &server,
+        folder.path(),
+        "hasty",
+        &json!({"greeting": {"text": GREETING}, "hasty": true, "answers": [{"text": ASKS}]}),
+    );
+    let mut tester = Peer::new(&server);
+    let token = prepared(&mut tester, "early", "hasty");
+    let said = worker.event("said", |said| said["text"] == GREETING);
+    // Clocks are compared by whole seconds.
+    until("a second after it", || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        (now > said["at"].as_f64().unwrap() + 1.0).then_some(())
+    });
+    let entrance = Entrance::Given { url: server.url().parse().unwrap(), token: Secret::new(&token).unwrap() };
+    let call = RoomCall { entrance, identity: String::new(), publish: None, step_time: Duration::from_secs(30) };
+    let leg = Driven::new(Box::new(dial_chat(&call, &mut SetUp::default()).await.unwrap()));
+    let events = leg.events_until(|event| matches!(event, LegEvent::Fault { .. }));
+    let Some(LegEvent::Fault { code, detail }) = events.last() else { panic!("{events:#?}") };
+    assert!(code == "SAID_TO_NOBODY" && detail.contains(GREETING), "{events:#?}");
+    leg.tell(Told::Text("Hello?"));
+    let events = leg.events_until(|event| matches!(event, LegEvent::Text(_)));
+    assert_eq!(texts(&events), [ASKS]);
 }
 
 fn api(server: &LiveKitServer) -> Server {

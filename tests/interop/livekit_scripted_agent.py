@@ -11,7 +11,8 @@ texts differ. Tells `registered`, `job`, `agent_state`, `user_state`, `heard`, `
 
 With `"text_mode": true` in the job's metadata it writes: no speech in or out, each answer streamed word by word. There an answer may have
 `"ends": "leaves"` (it leaves once it has answered) or `"ends": "deletes"` (the room is deleted), and a text that is empty is no answer; without
-a greeting it waits for the caller's first message. It tells `read` for each of those.
+a greeting it waits for the caller's first message. It tells `read` for each of those. With `"hasty": true` in the script it greets as soon
+as it is in the room, to whomever.
 """
 
 import asyncio
@@ -178,7 +179,8 @@ def is_to_write(metadata):
 async def write(ctx: JobContext):
     # In text nothing waits for the caller: a greeting before it has come would be lost.
     await ctx.connect()
-    await ctx.wait_for_participant()
+    if not SCRIPT.get("hasty"):
+        await ctx.wait_for_participant()
     session = AgentSession(llm=Model(writes=True))
     session.on("close", lambda event: livekit_worker.tell("closed", reason=event.reason.value))
 

@@ -131,6 +131,7 @@ pub async fn dial_chat(call: &RoomCall, set_up: &mut SetUp) -> Result<RoomChat, 
     setup.ready(&mut leg).await?;
     if !knows_us {
         introduced(&mut leg, joined).await;
+        leg.ask_for_history();
     }
     setup.set_up.done();
     setup.begin(leg.party(), made);

@@ -22,7 +22,7 @@ pub(super) const FINAL: &str = "lk.transcription_final";
 /// The attribute of the agent's state.
 pub(super) const STATE: &str = "lk.agent.state";
 /// The topic of the agent's session.
-const SESSION: &str = "lk.agent.session";
+pub(super) const SESSION: &str = "lk.agent.session";
 /// How long leaving may take, with the room's end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a party may take to come back after the server was restarted, or the connection to it lost: the official clients

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use livekit_protocol::agent::agent_session_message::Message;
+use prost::Message as _;
 use tokio::time::{Instant, Sleep};
 
 use super::ABILITIES;
 use super::segments::Segments;
 use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
-use crate::transport::livekit::party::{CHAT, FAREWELL, Party, STATE, TRANSCRIPTION};
-use crate::transport::livekit::{Data, RoomEvent};
+use crate::transport::livekit::party::{CHAT, FAREWELL, Party, SESSION, STATE, TRANSCRIPTION};
+use crate::transport::livekit::{Data, RoomEvent, session};
 
 /// From our hang-up to our leaving: the last message is on its way (as in Cekura's chats, 1 s).
 const LINGER: Duration = Duration::from_secs(1);
@@ -24,6 +26,10 @@ const NO_RATE: Rate = Rate::HZ_8000;
 
 /// The fault of an agent that writes where nobody reads.
 const ON_CHAT: &str = "ANSWER_ON_LK_CHAT";
+/// The fault of an agent that wrote before its caller came.
+const TO_NOBODY: &str = "SAID_TO_NOBODY";
+/// Names our request for what was said before we came.
+const HISTORY: &str = "trunkline-history";
 
 /// A chat with the agent of a room.
 pub struct RoomChat {
@@ -33,6 +39,8 @@ pub struct RoomChat {
     heard: bool,
     /// The server has told everybody of us.
     introduced: bool,
+    /// When we came, in seconds since 1970.
+    came: i64,
     /// We have hung up and leave at this time, for this reason.
     leaving: Option<(Instant, EndReason)>,
     timer: Pin<Box<Sleep>>,
@@ -46,7 +54,7 @@ impl RoomChat {
             party.session.attribute(state, &mut party.events);
         }
         let (segments, timer) = (Segments::default(), Box::pin(tokio::time::sleep(LONG)));
-        Self { party, segments, heard: false, introduced: false, leaving: None, timer }
+        Self { party, segments, heard: false, introduced: false, came: seconds_since_1970(), leaving: None, timer }
     }
 
     pub(in crate::transport::livekit) fn party(&mut self) -> &mut Party {
@@ -61,6 +69,13 @@ impl RoomChat {
     /// The server has told everybody of us, as far as it was asked to.
     pub(in crate::transport::livekit) const fn is_introduced(&self) -> bool {
         self.introduced
+    }
+
+    /// Asks an agent that was in the room before us what it has said so far: an agent in text mode that greets before its caller has
+    /// come waits for an answer that cannot come.
+    pub(in crate::transport::livekit) fn ask_for_history(&mut self) {
+        let request = session::ask_for_history(HISTORY).encode_to_vec();
+        self.party.room.send_bytes(std::slice::from_ref(&self.party.identity), SESSION, &request);
     }
 
     /// Takes what happens in the room.
@@ -78,6 +93,14 @@ impl RoomChat {
                 self.party.events.push_back(LegEvent::Fault { code: ON_CHAT.to_owned(), detail });
             }
             RoomEvent::Connected => self.introduce(),
+            RoomEvent::Data { from, data: Data::Bytes { topic, bytes, attributes } } if topic == SESSION => {
+                match session::decode(&bytes).map(|read| read.message) {
+                    Ok(Some(Message::Response(response))) if response.request_id == HISTORY => {
+                        self.take_history(&session::said_before(&response).unwrap_or_default());
+                    }
+                    _ => self.take_other(RoomEvent::Data { from, data: Data::Bytes { topic, bytes, attributes } }),
+                }
+            }
             event => self.take_other(event),
         }
         if self.party.session.is_listening() {
@@ -92,6 +115,14 @@ impl RoomChat {
         if self.party.room.may_set_attributes() {
             self.party.room.set_attributes(&BTreeMap::from([("trunkline".to_owned(), "caller".to_owned())]));
             self.introduced = true;
+        }
+    }
+
+    /// What the agent said before we came we have not read, whatever it has said since.
+    fn take_history(&mut self, said: &[(i64, String)]) {
+        for (_, text) in said.iter().filter(|(at, text)| *at < self.came && !self.segments.have_told(text)) {
+            let detail = format!("the agent wrote before its caller was there to read it: {text:?}");
+            self.party.events.push_back(LegEvent::Fault { code: TO_NOBODY.to_owned(), detail });
         }
     }
 
@@ -169,4 +200,9 @@ impl Leg for RoomChat {
             _ => {}
         }
     }
+}
+
+fn seconds_since_1970() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

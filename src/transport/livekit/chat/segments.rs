@@ -17,14 +17,15 @@ use crate::transport::livekit::party::FINAL;
 const SEGMENT: &str = "lk.segment_id";
 /// How long a closed stream that is not final waits for one that takes its place.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Of so many segments the ids are kept, to tell each once.
+/// So many segments are kept, to tell each once.
 const MOST_TOLD: usize = 256;
 
 /// The segments of one agent.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
     waiting: Option<Waiting>,
-    told: VecDeque<String>,
+    /// By their ids, with what they said.
+    told: VecDeque<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Segments {
             self.settle(out);
             return out.push_back(LegEvent::Text(text));
         };
-        if self.told.contains(id) {
+        if self.told.iter().any(|(told, _)| told == id) {
             // It has been read by then: a message cannot be taken back.
             return out.push_back(LegEvent::Data(json!({"livekit": "segment_again", "segment": id, "text": text})));
         }
@@ -77,7 +78,12 @@ impl Segments {
         if self.told.len() == MOST_TOLD {
             self.told.pop_front();
         }
-        self.told.push_back(id);
+        self.told.push_back((id, text.clone()));
         out.push_back(LegEvent::Text(text));
+    }
+
+    /// A segment has said this.
+    pub(super) fn have_told(&self, text: &str) -> bool {
+        self.told.iter().any(|(_, told)| told.trim() == text.trim())
     }
 }
