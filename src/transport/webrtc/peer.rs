@@ -12,7 +12,7 @@ use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::{ExtensionValues, RtpWrite, SeqNo, Ssrc};
-use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
+use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError};
 use tokio::time::Sleep;
 
 use super::paths::{Got, Paths};
@@ -42,9 +42,16 @@ pub enum PeerError {
         /// The far side's candidates: protocol and address.
         remote: Vec<String>,
     },
-    /// The handshake that makes the keys failed.
-    #[error("the DTLS handshake failed: {0}")]
-    Dtls(String),
+    /// There is a way, and the handshake that makes the keys failed on it.
+    #[error("the DTLS handshake failed: {problem}; tried {}", tried(.local, .remote))]
+    Dtls {
+        /// What went wrong.
+        problem: String,
+        /// Our own addresses.
+        local: Vec<SocketAddr>,
+        /// The far side's candidates: protocol and address.
+        remote: Vec<String>,
+    },
     /// Something else within the connection.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -134,6 +141,18 @@ pub struct Peer {
     fallback: Option<Instant>,
     heard: Option<Instant>,
     described: bool,
+    progress: Progress,
+}
+
+/// The furthest that a connection has come.
+#[derive(Debug)]
+enum Progress {
+    /// No way was found yet.
+    Looking,
+    /// There is a way; what is wrong with the handshake on it.
+    Handshake { problem: String },
+    /// Media has flowed.
+    Done,
 }
 
 impl Peer {
@@ -157,6 +176,7 @@ impl Peer {
             fallback: None,
             heard: None,
             described: false,
+            progress: Progress::Looking,
         };
         towards.iter().for_each(|remote| peer.reach(*remote));
         peer
@@ -174,10 +194,15 @@ impl Peer {
         self.heard
     }
 
-    /// Why there is no connection, in the terms of what was tried.
+    /// Why there is no connection, in the terms of what was tried. None: there was one.
     #[must_use]
-    pub fn no_way(&self) -> PeerError {
-        PeerError::Ice { local: self.paths.locals().collect(), remote: self.remotes.clone() }
+    pub fn no_way(&self) -> Option<PeerError> {
+        let (local, remote) = (self.paths.locals().collect(), self.remotes.clone());
+        match &self.progress {
+            Progress::Looking => Some(PeerError::Ice { local, remote }),
+            Progress::Handshake { problem } => Some(PeerError::Dtls { problem: problem.clone(), local, remote }),
+            Progress::Done => None,
+        }
     }
 
     /// Answers the far side's offer.
@@ -189,7 +214,7 @@ impl Peer {
         let offer = SdpOffer::from_sdp_string(offer).map_err(|error| PeerError::Description(error.to_string()))?;
         let answer = self.rtc.sdp_api().accept_offer(offer).map_err(|error| PeerError::Description(error.to_string()))?;
         self.described();
-        self.drain();
+        self.now();
         Ok(answer.to_sdp_string())
     }
 
@@ -207,7 +232,7 @@ impl Peer {
         let (offer, pending) = change.apply()?;
         self.pending = Some(pending);
         self.described();
-        self.drain();
+        self.now();
         Some((offer.to_sdp_string(), audio.map(|mid| SentAudio { mid, sequence: 0 })))
     }
 
@@ -217,7 +242,7 @@ impl Peer {
         change.ice_restart(true);
         let (offer, pending) = change.apply()?;
         self.pending = Some(pending);
-        self.drain();
+        self.now();
         Some(offer.to_sdp_string())
     }
 
@@ -233,7 +258,7 @@ impl Peer {
         let answer = SdpAnswer::from_sdp_string(answer).map_err(|error| PeerError::Description(error.to_string()))?;
         let accepted = self.rtc.sdp_api().accept_answer(pending, answer);
         accepted.map_err(|error| PeerError::Description(error.to_string()))?;
-        self.drain();
+        self.now();
         Ok(())
     }
 
@@ -243,7 +268,7 @@ impl Peer {
             Ok(candidate) => {
                 self.note_candidate(&candidate);
                 self.rtc.add_remote_candidate(candidate);
-                self.drain();
+                self.now();
             }
             Err(error) => tracing::debug!("a candidate that cannot be used: {error}"),
         }
@@ -334,7 +359,8 @@ impl Peer {
         true
     }
 
-    /// Tells str0m the time, and does what has become due.
+    /// Tells str0m the time, and does what has become due. After each change of descriptions or candidates too: only with the time
+    /// it begins to look for a way, where the far side does not look for one itself (ICE lite).
     fn now(&mut self) {
         if let Err(error) = self.rtc.handle_input(Input::Timeout(Instant::now())) {
             tracing::debug!("a peer connection's timer: {error}");
@@ -351,6 +377,9 @@ impl Peer {
                 Ok(Output::Timeout(at)) => return self.set_timer(at),
                 Err(error) => {
                     tracing::debug!("a peer connection broke: {error}");
+                    if let RtcError::Dtls(error) = error {
+                        self.progress = Progress::Handshake { problem: error.to_string() };
+                    }
                     self.rtc.disconnect();
                     self.set_state(PeerState::Closed);
                     return;
@@ -380,6 +409,9 @@ impl Peer {
     }
 
     fn set_state(&mut self, state: PeerState) {
+        if state == PeerState::Connected {
+            self.progress = Progress::Done;
+        }
         if self.state != state {
             self.state = state;
             self.events.push_back(PeerEvent::State(state));
@@ -389,14 +421,7 @@ impl Peer {
     fn take(&mut self, event: Event) {
         match event {
             Event::Connected => self.set_state(PeerState::Connected),
-            Event::IceConnectionStateChange(state) => match state {
-                IceConnectionState::Disconnected => self.set_state(PeerState::Disconnected),
-                IceConnectionState::Connected | IceConnectionState::Completed if self.rtc.is_connected() => {
-                    self.set_state(PeerState::Connected);
-                }
-                _ if self.state == PeerState::New => self.set_state(PeerState::Connecting),
-                _ => {}
-            },
+            Event::IceConnectionStateChange(state) => self.take_ice_state(state),
             Event::RtpPacket(packet) => self.take_rtp(packet),
             Event::SenderFeedback(report) => self.events.push_back(PeerEvent::SenderReport {
                 mid: report.mid.to_string(),
@@ -411,6 +436,18 @@ impl Peer {
                 self.events.push_back(PeerEvent::Message { channel: Channel(message.id), data: message.data });
             }
             Event::Closed => self.set_state(PeerState::Closed),
+            _ => {}
+        }
+    }
+
+    fn take_ice_state(&mut self, state: IceConnectionState) {
+        if state.is_connected() && matches!(self.progress, Progress::Looking) {
+            self.progress = Progress::Handshake { problem: "the far side did not answer".to_owned() };
+        }
+        match state {
+            IceConnectionState::Disconnected => self.set_state(PeerState::Disconnected),
+            _ if state.is_connected() && self.rtc.is_connected() => self.set_state(PeerState::Connected),
+            _ if self.state == PeerState::New => self.set_state(PeerState::Connecting),
             _ => {}
         }
     }
@@ -476,7 +513,7 @@ impl Peer {
         let Ok(candidate) = candidate else { return };
         let told = candidate.to_sdp_string();
         self.rtc.add_local_candidate(candidate);
-        self.drain();
+        self.now();
         if self.described {
             self.events.push_back(PeerEvent::Candidate(told));
         }

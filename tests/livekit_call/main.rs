@@ -1,17 +1,21 @@
 //! Calls into the rooms of a real livekit-server (1.13.5): LiveKit's Python client 1.1.21 and livekit-agents 1.8.9 are the far side.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod lost;
+mod network;
+mod refused;
 
 use std::future::poll_fn;
 use std::path::Path;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use common::livekit::{LiveKitServer, Options, Peer, agent_worker, gaps, tone_level, tone_seconds};
+use common::livekit::{LiveKitServer, Options, Peer, agent_worker, gaps, tone_level};
 use common::{path, trunkline, until};
 use serde_json::{Value, json};
 use trunkline::call::{CallIds, EndReason, Leg, LegCommand, LegEvent};
-use trunkline::transport::livekit::{Grants, JoinError, Room, RoomEvent, RoomOptions, Server};
+use trunkline::transport::livekit::Server;
 use trunkline::transport::{ConnectOptions, Secret, SetUp, WayOut};
 
 const RATE: u32 = 48_000;
@@ -136,132 +140,6 @@ async fn keys_texts_data_and_mutes_pass_and_the_agent_that_leaves_hangs_up() {
     let (_, events) = talk(&mut *leg, |_, _| false).await;
     let Some(LegEvent::Hangup { reason, detail }) = events.last() else { panic!("{events:?}") };
     assert_eq!((*reason, detail.as_str()), (EndReason::HungUp, "agent left the room"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_restarted_in_mid_call_is_joined_anew_and_the_gap_stays_a_gap() {
-    let mut server = LiveKitServer::start();
-    let mut agent = Peer::joined(&server, "restart", "agent", json!({"kind": "agent"}));
-    agent.tell("tone", json!({"hz": 700}));
-    let mut leg = dial(&server, "livekit://restart").await;
-    talk(&mut *leg, |heard, _| heard.len() > 2 * RATE as usize).await;
-    let begun = Instant::now();
-    server.restart();
-    let back = |event: &LegEvent| matches!(event, LegEvent::Data(data) if data["livekit"] == "reconnected");
-    let mut after = None;
-    let (heard, events) = talk(&mut *leg, |heard, events| {
-        if after.is_none() && events.iter().any(back) {
-            after = Some(heard.len());
-        }
-        after.is_some_and(|after| {
-            heard.len() > after + RATE as usize && tone_level(&heard[heard.len() - RATE as usize..], RATE, 700.0) > DBFS - 3.0
-        })
-    })
-    .await;
-    let lost = events.iter().any(|event| matches!(event, LegEvent::Fault { code, .. } if code == "LIVEKIT_RECONNECTING"));
-    assert!(lost, "{events:?}");
-    // The leg's audio goes on in real time through the outage: what was not heard is silence.
-    let (real, heard_s) = (begun.elapsed().as_secs_f64(), heard.len() as f64 / f64::from(RATE));
-    assert!((real - heard_s).abs() < 1.0, "{heard_s} s of audio in {real} s");
-    let silent_s = heard_s - tone_seconds(&heard, RATE, 700.0, DBFS);
-    assert!(silent_s > 0.1, "an outage with only {silent_s} s of silence");
-    hang_up(&mut *leg).await;
-}
-
-async fn fails(server: &LiveKitServer, way: &str, step_s: u64) -> (String, String) {
-    let way: WayOut = way.parse().unwrap();
-    let mut set_up = SetUp::default();
-    let error = way.connect(&options(server, step_s), &CallIds::default(), &mut set_up).await.err().expect("it fails");
-    let failed_in = set_up.times().failed_in.map_or("none", |stage| stage.name());
-    (error.to_string(), failed_in.to_owned())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_step_of_the_set_up_fails_by_its_own_name() {
-    let mut server = LiveKitServer::start();
-    let (error, stage) = fails(&server, "livekit://?agent=nobody-is-called-so", 2).await;
-    assert_eq!(stage, "agent_joined");
-    assert!(error.contains("no worker has taken the job") && error.contains("nobody-is-called-so"), "{error}");
-    let rooms = api(&server);
-    until_empty(&rooms).await;
-
-    let mut silent = Peer::joined(&server, "silent", "agent", json!({"kind": "agent"}));
-    let (error, stage) = fails(&server, "livekit://silent", 2).await;
-    assert_eq!(stage, "track_subscribed", "{error}");
-    silent.end();
-
-    let wrong = Server::new(&server.url(), server.key(), Secret::new("another secret that is long enough, too").unwrap()).unwrap();
-    let options = ConnectOptions { livekit: Some(wrong), ..options(&server, 2) };
-    let way: WayOut = "livekit://room".parse().unwrap();
-    let error = way.connect(&options, &CallIds::default(), &mut SetUp::default()).await.err().unwrap().to_string();
-    assert!(error.contains("does not take LIVEKIT_API_KEY and LIVEKIT_API_SECRET"), "{error}");
-
-    server.kill();
-    let (error, stage) = fails(&server, "livekit://room", 2).await;
-    assert_eq!(stage, "room");
-    assert!(error.contains("cannot be reached") && error.contains("refused"), "{error}");
-}
-
-/// The rooms that a dial made are gone when it has failed.
-async fn until_empty(server: &Server) {
-    let until = Instant::now() + common::PATIENCE;
-    loop {
-        let rooms = server.list_rooms(Vec::new()).await.unwrap();
-        if rooms.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < until, "{rooms:?}");
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_way_in_which_a_room_cannot_be_joined_has_its_error_and_none_tells_the_token() {
-    let server = LiveKitServer::start();
-    let api = api(&server);
-    let join = async |url: &str, token: &str| {
-        let url = url::Url::parse(url).unwrap();
-        Room::join(&url, token, RoomOptions::default()).await.err().expect("it is refused")
-    };
-    let token = |valid: Duration| api.room_token("here", "me", valid, &Grants::default()).unwrap();
-    let good = token(Duration::from_secs(60));
-
-    let nobody = join("ws://127.0.0.1:9", &good).await;
-    assert!(matches!(&nobody, JoinError::Unreachable { problem, .. } if problem.contains("refused")), "{nobody:?}");
-    let unlike = join("ftp://127.0.0.1/", &good).await;
-    assert!(matches!(unlike, JoinError::Url { .. }), "{unlike:?}");
-    let forged = Server::new(&server.url(), server.key(), Secret::new("some other secret of a decent length").unwrap()).unwrap();
-    let forged = forged.room_token("here", "me", Duration::from_secs(60), &Grants::default()).unwrap();
-    let refused = join(&server.url(), &forged).await;
-    assert_eq!(refused, JoinError::TokenRefused);
-    let no_grant = api.worker_token(Duration::from_secs(60)).unwrap();
-    let refused = join(&server.url(), &no_grant).await;
-    assert!(matches!(refused, JoinError::NotGranted(_)), "{refused:?}");
-    for (error, secret) in [(&nobody, &good), (&refused, &no_grant)] {
-        assert!(!format!("{error:?} {error}").contains(secret.as_str()));
-    }
-    assert!(api.room_token("", "me", Duration::from_secs(60), &Grants::default()).is_err(), "a token for no room");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_participant_that_is_sent_away_hears_why() {
-    let server = LiveKitServer::start();
-    let api = api(&server);
-    let token = |identity: &str| api.room_token("away", identity, Duration::from_secs(60), &Grants::default()).unwrap();
-    let joined = async |identity: &str| Room::join(api.url(), &token(identity), RoomOptions::default()).await.unwrap();
-    let why = async |room: &mut Room| loop {
-        if let RoomEvent::Disconnected { reason, .. } = poll_fn(|cx| room.poll_event(cx)).await {
-            return reason.to_string();
-        }
-    };
-    let mut first = joined("twin").await;
-    let mut twin = joined("twin").await;
-    assert_eq!(why(&mut first).await, "another participant joined with the same identity");
-    api.remove_participant("away", "twin").await.unwrap();
-    assert_eq!(why(&mut twin).await, "removed from the room through the server's API");
-    let mut last = joined("last").await;
-    api.delete_room("away").await.unwrap();
-    assert_eq!(why(&mut last).await, "the room was deleted");
 }
 
 /// A stock agent behind `trunkline call`: asked for, called, recorded; and the room is gone.
