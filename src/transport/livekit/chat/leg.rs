@@ -92,7 +92,7 @@ impl RoomChat {
                     format!("the agent writes on {CHAT}, where only the caller does: an answer is a stream of {TRANSCRIPTION}");
                 self.party.events.push_back(LegEvent::Fault { code: ON_CHAT.to_owned(), detail });
             }
-            RoomEvent::Connected => self.introduce(),
+            RoomEvent::DataReady => self.introduce(),
             RoomEvent::Data { from, data: Data::Bytes { topic, bytes, attributes } } if topic == SESSION => {
                 match session::decode(&bytes).map(|read| read.message) {
                     Ok(Some(Message::Response(response))) if response.request_id == HISTORY => {

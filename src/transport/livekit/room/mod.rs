@@ -47,6 +47,8 @@ impl Default for RoomOptions {
 pub enum RoomEvent {
     /// Media can be received.
     Connected,
+    /// Data of others can be received: what they send before that is lost.
+    DataReady,
     /// Somebody has come, or was there already.
     Joined(Participant),
     /// Somebody has left.
@@ -167,6 +169,8 @@ pub struct Room {
     local: Participant,
     /// The token lets us change our own attributes.
     may_update: bool,
+    /// Data of others can be received.
+    hears_data: bool,
     roster: Roster,
     subscriber: Peer,
     publisher: Publisher,
@@ -204,6 +208,7 @@ impl Room {
             metadata: String::new(),
             local: Participant::from(&livekit_protocol::ParticipantInfo::default()),
             may_update: false,
+            hears_data: false,
             roster: Roster::default(),
             subscriber: Peer::new(&towards),
             publisher: Publisher::new(&towards),
@@ -258,6 +263,12 @@ impl Room {
     #[must_use]
     pub const fn local(&self) -> &Participant {
         &self.local
+    }
+
+    /// Data of others can be received: see [`RoomEvent::DataReady`].
+    #[must_use]
+    pub const fn hears_data(&self) -> bool {
+        self.hears_data
     }
 
     /// The token grants [`Self::set_attributes`].
@@ -441,6 +452,10 @@ impl Room {
                 }
             }
             PeerEvent::Message { data, .. } => self.take_data(&data),
+            PeerEvent::ChannelOpen(_, label) if label == "_reliable" => {
+                self.hears_data = true;
+                self.events.push_back(RoomEvent::DataReady);
+            }
             PeerEvent::ChannelOpen(..) => {}
             PeerEvent::Candidate(candidate) => {
                 self.signal.send(messages::trickle(&candidate, livekit_protocol::SignalTarget::Subscriber));
