@@ -6,8 +6,8 @@
 //! personalities = "personalities.toml"  # how callers behave: see `caller::personality`
 //!
 //! [agent]                               # whom the doors connect to: the agent under test
-//! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND, livekit-console:COMMAND, chat://…, chats://…,
-//!                                       # chat-process:COMMAND, openai:URL
+//! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://…,
+//!                                       # livekit-console:COMMAND, chat://…, chats://…, chat-process:COMMAND, openai:URL
 //! rate = 16000                          # of a process, Hz
 //! dial_s = 20                           # how long a livekit-console agent may take to dial, and each step into a room
 //! credentials_file = "agent.secret"     # user:password

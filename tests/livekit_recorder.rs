@@ -446,7 +446,11 @@ fn a_call_with_an_agent_is_measured_from_its_recording_and_its_agents_own_words_
     said("Hello.");
     ann.tell("play", json!({"file": format!("{}/fixtures/speech/caller-member.wav", env!("CARGO_MANIFEST_DIR"))}));
     said("One.");
-    ann.event("attributes", |event| event["changed"]["lk.agent.state"] == "listening");
+    // The agent's own telling of it comes when it has been said.
+    until("the agent's words in the recording", || {
+        let log = std::fs::read_to_string(common::call_folder(out.path()).join("events.jsonl")).ok()?;
+        log.contains("\"text\":\"One.\"").then_some(())
+    });
     recorder.interrupt();
     let over = line(&recorder, "over");
     assert!(recorder.wait().success());

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use common::api::{Api, ok, page, response};
+use common::livekit::LiveKitServer;
 use common::{Running, path, python_agent, python_caller, read_http, trunkline, until};
 use serde_json::{Value, json};
 
@@ -413,5 +414,76 @@ fn chats_models_and_webhooks_keep_no_secret() {
     });
     sandbox.stop();
     assert!(watch.kept().iter().any(|(name, _)| name.contains("recordings") && name.ends_with("call.json")));
+    watch.assert_clean();
+}
+
+/// How every access token of LiveKit's begins: the base64 of its header, whichever of its two members comes first.
+const TOKENS: [&str; 2] = ["eyJhbGciOiJIUzI1NiI", "eyJ0eXAiOiJKV1Qi"];
+
+/// A payload of one chat in a room of `server`, and the token in it. The file is its user's own.
+fn room_payload(watch: &mut Watch, server: &LiveKitServer, name: &str, more: &[&str], known: bool) -> (PathBuf, String) {
+    let file = watch.folder.path().join(name);
+    watch.own.insert(file.clone());
+    let mut command = watch
+        .command("http://127.0.0.1:1", &[&["payload", "livekit_chat", "--scenario-ids", "1", "--output", name], more].concat());
+    if known {
+        command.envs(server.env());
+    }
+    let (code, said) = watch.watch(command);
+    assert_eq!(code, 0, "{said}");
+    let body: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    (file, body["scenarios"][0]["access_token"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn rooms_workers_and_their_tokens_keep_no_secret() {
+    let mut watch = Watch::new();
+    let server = LiveKitServer::start();
+    watch.made.push(server.secret().to_owned());
+    watch.made.extend(TOKENS.map(str::to_owned));
+    let suite = watch.own("chat.json", &chat_suite());
+    let (_agent, agent) = common::chat::chat_agent("echo", &["--secret", CHAT]);
+    let mut command = watch.command("http://127.0.0.1:1", &["serve", "--to", &agent, "--livekit-agent-name", "door"]);
+    command.envs(server.env());
+    let mut serve = Running::logging_to(command, &watch.folder.path().join("serve.log"));
+    serve.wait_for("the registration", |line| line.starts_with("registered livekit door").then_some(()));
+    // A room that is prepared, and its run in a sandbox.
+    let (file, token) = room_payload(&mut watch, &server, "rooms.json", &["--prepare", "--agent-name", "door"], true);
+    assert!(TOKENS.iter().any(|start| token.starts_with(start)), "tokens begin so: {token}");
+    let sandboxed = ["--sandbox", "--suite", path(&suite)];
+    let mut command =
+        watch.command("http://127.0.0.1:1", &[&["run", "livekit_chat", "--from-file", path(&file)], &sandboxed[..]].concat());
+    command.envs(server.env());
+    let (code, said) = watch.watch(command);
+    assert_eq!(code, 0, "{said}");
+    // A room of a call's own; an agent that never comes; keys that the server does not know.
+    let slow = watch.own("dial.toml", "[agent]\ndial_s = 1\n");
+    let call = |to| ["call", "--config", path(&slow), "--suite", path(&suite), "--to", to];
+    let spoken = ["call", "--config", path(&slow), "--scenario", "book", "--to", "livekit://?agent=nobody"];
+    for (call, code) in [(&call("livekit-chat://?agent=door")[..], 0), (&call("livekit-chat://?agent=nobody"), 1), (&spoken, 1)] {
+        let mut command = watch.command("http://127.0.0.1:1", call);
+        command.envs(server.env());
+        let (exit, said) = watch.watch(command);
+        assert_eq!(exit, code, "{call:?}: {said}");
+    }
+    let url = server.url();
+    let mut command = watch.command("http://127.0.0.1:1", &call("livekit-chat://?agent=door"));
+    command.env("LIVEKIT_URL", &url);
+    let (code, said) = watch.watch(command);
+    assert!(code == 1 && said.contains("does not take LIVEKIT_API_KEY"), "{said}");
+    let (file, forged) = room_payload(&mut watch, &server, "forged.json", &["--room", "forged", "--room-url", &url], false);
+    watch.made.push(forged);
+    let arguments = [&["run", "livekit_chat", "--from-file", path(&file)], &sandboxed[..]].concat();
+    let (code, said) = watch.run("http://127.0.0.1:1", &arguments);
+    assert!(code == 1 && said.contains("the server does not know this access token"), "{said}");
+    let prepare = ["payload", "livekit", "--prepare", "--scenario-ids", "1", "--agent-name", "door"];
+    let mut command = watch.command("http://127.0.0.1:1", &prepare);
+    command.env("LIVEKIT_URL", &url);
+    let (code, said) = watch.watch(command);
+    assert!(code == 3 && said.contains("does not take LIVEKIT_API_KEY"), "{said}");
+    serve.stop();
+    let log = fs::read_to_string(watch.folder.path().join("serve.log")).unwrap();
+    assert!(log.contains("a call comes in"), "our own lines are there: {log}");
+    assert!(watch.kept().iter().any(|(name, _)| name.contains("out/") && name.ends_with("call.json")));
     watch.assert_clean();
 }

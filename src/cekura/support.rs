@@ -59,7 +59,13 @@ impl Mode {
                 sandbox: true,
                 recorded: None,
                 tied_by: None,
-                tried: "livekit-server 1.13.5 and `livekit` 1.1.21 (Python)",
+                tried: "livekit-server 1.13.5, `livekit` 1.1.21 and `livekit-agents` 1.8.9 (Python)",
+            },
+            Self::LivekitChat => ModeSupport {
+                sandbox: true,
+                recorded: None,
+                tied_by: None,
+                tried: "livekit-server 1.13.5 and `livekit-agents` 1.8.9 (Python)",
             },
             _ => STARTED,
         }

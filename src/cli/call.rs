@@ -27,6 +27,7 @@ use crate::transport::{ConnectOptions, SetUp, WayOut};
   trunkline call --to chirp://127.0.0.1:9000/ --suite suite.json
   trunkline call --to 'process:python3 agent.py' --rate 24000 --suite suite.json --scenario book --format json
   trunkline call --to 'livekit-console:python -m livekit.agents console agent.py' --suite suite.json
+  trunkline call --to 'livekit-chat://?agent=my-agent' --suite suite.json
   trunkline call --to chirp://127.0.0.1:9000/ --suite suite.json --calls 200 --at-once 20 --ramp 10 --record failed
 
 With --calls or --at-once it puts a load on the agent. Each call is tried once: who is refused is not dialled again. The report
@@ -34,7 +35,7 @@ adds up set-up time, each of its stages and response latency (percentiles by nea
 measured), failures by kind, and how loaded this machine was. A call in which this machine itself was late is void, not failed,
 and its times are left out. Ctrl-C ends the calls that go on; what is done is reported.")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit-console:COMMAND, …
+    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://…, …
     /// [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,

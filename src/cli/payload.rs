@@ -1,6 +1,7 @@
 //! `trunkline payload`.
 
 mod options;
+mod prepare;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +17,7 @@ use crate::cekura::{Client, Mode};
 use crate::error::{Exit, Failure};
 use crate::files::write_whole;
 pub(super) use options::{Options, Source};
+pub(super) use prepare::Preparation;
 
 /// Builds and checks the body of a run's start request
 #[derive(Debug, clap::Args)]
@@ -23,8 +25,13 @@ pub(super) use options::{Options, Source};
 #[command(after_help = "Examples:
   trunkline payload chirp --agent-id 1 --scenario-ids 1,2 --websocket-url wss://agent.example.com/chirp > run.json
   trunkline payload livekit_v2 --agent-id 1 --scenario-ids 1,2 --agent-name my-agent > run.json
+  trunkline payload livekit_chat --prepare --scenario-ids 1,2 --agent-name my-agent --output run.json
   trunkline payload spec --suite suite.json --agent-id 1 --channel chirp > run.json
-  trunkline payload check run.json")]
+  trunkline payload check run.json
+
+With --prepare the rooms of livekit and livekit_chat are made, all of them or none, and the agent is sent into each, before the
+payload is given: it can be sent as it is. The agent then waits in its room. In livekit_chat it must not greet before its caller has
+come (LiveKit Agents: `await ctx.wait_for_participant()`), for nobody reads what it writes before.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -132,17 +139,26 @@ fn run_build(mode: Mode, args: &BuildArgs) -> Result<Exit, Failure> {
         return Err(Failure::usage(format!("--suite belongs to spec: {mode} runs scenarios that Cekura has")));
     }
     let body = args.options.build(mode, args.suite.as_deref())?;
-    match &args.output {
-        Some(file) => write(file, &body)?,
-        None => {
-            result(&json_of(&body));
-            if holds_secret(&body) {
-                say("it holds secrets: with --output FILE the file is readable by its owner alone");
+    let given = async {
+        match &args.output {
+            Some(file) => write(file, &body),
+            None => {
+                print(&body);
+                Ok(())
             }
         }
-    }
+    };
+    let preparation = args.options.preparation(mode, &body)?;
+    runtime()?.block_on(Preparation::around(preparation, false, given))?;
     tell_runs(&body);
     Ok(Exit::Passed)
+}
+
+fn print(body: &Value) {
+    result(&json_of(body));
+    if holds_secret(body) {
+        say("it holds secrets: with --output FILE the file is readable by its owner alone");
+    }
 }
 
 fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {

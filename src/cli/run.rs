@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::call::parse_rate;
 use super::io::runtime;
 use super::outcome::{Format, conclude};
-use super::payload::Source;
+use super::payload::{Preparation, Source};
 use super::results::{RescoreArgs, rescore};
 use super::sandbox::limits;
 use super::settings::{
@@ -195,6 +195,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
     let waits = running.wait || running.sandbox;
     let calls = mode_of_calls(mode, &body);
     check_sandbox(running, calls)?;
+    let preparation = args.source.preparation(mode, &body)?;
     let way_in = WayIn::of(calls, &config)?;
     let door_is_set = way_in.as_ref().is_some_and(|way_in| way_in.is_set(&config));
     let rooms = if running.record { Some(record_rooms(calls, waits, &body, &out)?) } else { None };
@@ -214,6 +215,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
             let wire = match &desk {
                 Some((_, desk)) if desk.agent.is_text_only() => desk.agent.capability(),
                 _ if matches!(calls, Mode::Livekit | Mode::LivekitV2) => livekit::CAPABILITY,
+                _ if calls == Mode::LivekitChat => livekit::chat::CAPABILITY,
                 _ => CAPABILITY,
             };
             prepare(&suite.scenarios, suite_file, &store, &wire, personalities.as_ref()).await?;
@@ -243,7 +245,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
             every: seconds("--every-s", running.every_s.unwrap_or(if running.sandbox { 0.5 } else { 10.0 }))?,
             longest: seconds("--timeout-s", running.timeout_s)?,
         };
-        let report = carry_out(plan).await?;
+        let report = Preparation::around(preparation, waits, carry_out(plan)).await?;
         conclude(&report, &out, running.format)
     })
 }

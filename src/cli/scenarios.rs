@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::io::{result, runtime, say};
 use super::listing::{json_of, print_one};
 use super::outcome::Format;
-use super::payload::{Source, checked};
+use super::payload::{Preparation, Source, checked};
 use super::run::not_started;
 use super::settings::open_ledger;
 use crate::cekura::payload::read_strictly;
@@ -117,10 +117,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let Start { mode, args } = &args.start;
     let body = body(*mode, args)?;
     let client = Client::from_env().map_err(Failure::usage)?;
-    let started = runtime()?.block_on(async {
+    let preparation = args.source.preparation(*mode, &body)?;
+    let start = async {
         let ledger = open_ledger()?;
         start_once(&client, &ledger, *mode, body, Lookup::default()).await.map_err(not_started)
-    })?;
+    };
+    let started = runtime()?.block_on(Preparation::around(preparation, false, start))?;
     if let Some(error) = &started.ledger_error {
         say(&format!("the ledger does not have it: {error}"));
     }

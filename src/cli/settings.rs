@@ -86,7 +86,8 @@ pub(super) fn out_folder(flag: Option<&PathBuf>, config: &Config) -> Result<Path
 pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) -> Result<(WayOut, ConnectOptions), Failure> {
     let to = to.or(config.agent.to.as_ref()).cloned().ok_or_else(|| {
         Failure::usage("no agent to connect to").hint(
-            "give --to chirp://HOST:PORT/, process:COMMAND, livekit://ROOM?agent=NAME, livekit-console:COMMAND, chat://HOST:PORT/, chat-process:COMMAND or \
+            "give --to chirp://HOST:PORT/, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
+                   chat://HOST:PORT/, chat-process:COMMAND or \
                    openai:URL?model=NAME, or set `to` under [agent] in trunkline.toml",
         )
     })?;

@@ -224,10 +224,11 @@ pub(super) fn call_log(log: &CallLog) -> Value {
     Value::Object(shown)
 }
 
-/// What the API calls the runs of a mode.
+/// What the API calls the runs of a mode. Its pages do not have the word for LiveKit's.
 fn run_type(mode: &str) -> &'static str {
     match mode.parse() {
         Ok(Mode::Chirp) => "Chirp",
+        Ok(Mode::Livekit | Mode::LivekitV2) => "LiveKit",
         Ok(Mode::Text) => "WebSocket",
         Ok(Mode::ApiChat) => "API Chat",
         _ => "Text",
@@ -235,7 +236,7 @@ fn run_type(mode: &str) -> &'static str {
 }
 
 fn as_text(mode: &str) -> bool {
-    !matches!(mode.parse(), Ok(Mode::Chirp))
+    mode.parse().is_ok_and(Mode::is_text)
 }
 
 /// A page of a list.

@@ -1,4 +1,4 @@
-//! Carries runs out with the scripted caller: over CHIRP, Cekura's text WebSocket, or REST.
+//! Carries runs out with the scripted caller: over CHIRP, Cekura's text WebSocket, or REST, or in LiveKit rooms.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -154,6 +154,7 @@ impl ScriptedCarrier {
                 let call = told_of_run(call, profile, order);
                 Ok(Box::new(livekit::dial(&call, set_up).await.map_err(|error| error.to_string())?))
             }
+            Target::RoomChat { call } => Ok(Box::new(livekit::dial_chat(call, set_up).await.map_err(|error| error.to_string())?)),
             Target::ApiChat { .. } => {
                 let caller_opens = order.scenario.script().is_ok_and(|script| script.opening.is_some());
                 Ok(Box::new(self.chats.open(order.run_id, caller_opens)))

@@ -91,6 +91,11 @@ pub enum Target {
         /// What the agent gets to know: `test_profile_data` of its job's metadata.
         profile: BTreeMap<String, String>,
     },
+    /// In writing in a LiveKit room.
+    RoomChat {
+        /// Which, and what goes into it.
+        call: Box<RoomCall>,
+    },
     /// Nobody is dialled: the agent fetches and posts its turns over REST.
     ApiChat {
         /// The longest conversation.
@@ -104,7 +109,7 @@ impl Target {
     pub fn shown(&self) -> String {
         match self {
             Self::Chirp { url, .. } | Self::Chat { url, .. } => Url::parse(url).map_or_else(|_| String::new(), |url| shown(&url)),
-            Self::Room { call, .. } => match &call.entrance {
+            Self::Room { call, .. } | Self::RoomChat { call } => match &call.entrance {
                 Entrance::Made { server, .. } => server.shown(),
                 Entrance::Given { url, .. } => shown(url),
             },
@@ -119,6 +124,7 @@ impl fmt::Debug for Target {
             Self::Chirp { .. } => "Chirp",
             Self::Chat { .. } => "Chat",
             Self::Room { .. } => "Room",
+            Self::RoomChat { .. } => "RoomChat",
             Self::ApiChat { .. } => "ApiChat",
         };
         f.debug_struct(name).field("url", &self.shown()).finish_non_exhaustive()

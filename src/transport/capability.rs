@@ -22,11 +22,12 @@ pub struct Capability {
 }
 
 /// Every wire.
-pub const CAPABILITIES: [Capability; 8] = [
+pub const CAPABILITIES: [Capability; 9] = [
     chirp::CAPABILITY,
     process::CAPABILITY,
     livekit::CAPABILITY,
     console::CAPABILITY,
+    livekit::chat::CAPABILITY,
     chat::WEB_SOCKET,
     chat::CHILD,
     chat::OPENAI,

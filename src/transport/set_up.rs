@@ -31,6 +31,8 @@ pub enum Stage {
     Dispatch,
     /// The agent is in the room.
     AgentJoined,
+    /// The agent reads what is written to it.
+    AgentReady,
     /// The agent's audio track is subscribed to.
     TrackSubscribed,
     /// The agent's first audio, be it silence. It is no part of the set-up: an agent may wait for the caller to speak.
@@ -39,7 +41,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which they come.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::EarlierTries,
         Self::Tcp,
         Self::Tls,
@@ -49,6 +51,7 @@ impl Stage {
         Self::Join,
         Self::Dispatch,
         Self::AgentJoined,
+        Self::AgentReady,
         Self::TrackSubscribed,
         Self::FirstAudio,
     ];
@@ -66,6 +69,7 @@ impl Stage {
             Self::Join => "join",
             Self::Dispatch => "dispatch",
             Self::AgentJoined => "agent_joined",
+            Self::AgentReady => "agent_ready",
             Self::TrackSubscribed => "track_subscribed",
             Self::FirstAudio => "first_audio",
         }

@@ -26,7 +26,8 @@ pub enum WayOut {
     Process(Vec<String>),
     /// `livekit-console:COMMAND ARGS`: a command that starts a LiveKit agent, which dials us; no LiveKit server.
     LiveKitConsole(ConsoleCommand),
-    /// `livekit://ROOM?agent=NAME`: a room of a LiveKit server, into which the agent is asked.
+    /// `livekit://ROOM?agent=NAME`: a room of a LiveKit server, into which the agent is asked; `livekit-chat://…`: the agent is
+    /// written to there.
     LiveKit(RoomAddress),
     /// `chat://HOST:PORT/PATH`, or `chats://…` over TLS: Cekura's chat WebSocket, we being the client as Cekura is.
     Chat(Url),
@@ -42,8 +43,8 @@ pub const METADATA_HEADER: &str = "X-TRUNKLINE-METADATA";
 const LONGEST_METADATA: usize = 7 << 10;
 
 /// Every way, as messages name them.
-const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-console:COMMAND, chat://HOST:PORT/PATH, \
-                    chats://…, chat-process:COMMAND or openai:URL?model=NAME";
+const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
+                    chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or openai:URL?model=NAME";
 
 /// A string that is no way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,6 +134,7 @@ impl WayOut {
             Self::Chirp(_) => chirp::CAPABILITY,
             Self::Process(_) => process::CAPABILITY,
             Self::LiveKitConsole(_) => console::CAPABILITY,
+            Self::LiveKit(address) if address.is_chat() => livekit::chat::CAPABILITY,
             Self::LiveKit(_) => livekit::CAPABILITY,
             Self::Chat(_) => chat::WEB_SOCKET,
             Self::ChatProcess(_) => chat::CHILD,
@@ -161,7 +163,10 @@ impl WayOut {
             Self::LiveKit(address) => {
                 let server = options.livekit.as_ref().ok_or_else(|| ConnectError::NoLiveKit(self.to_string()))?;
                 let call = address.call(server, ids, metadata, options.dial_time);
-                Ok(Box::new(livekit::dial(&call, set_up).await?))
+                Ok(match address.is_chat() {
+                    true => Box::new(livekit::dial_chat(&call, set_up).await?),
+                    false => Box::new(livekit::dial(&call, set_up).await?),
+                })
             }
             Self::LiveKitConsole(command) => {
                 set_up.enter(Stage::Process);

@@ -277,7 +277,7 @@ pub fn events(folder: &Path) -> Vec<Value> {
 }
 
 /// Waits until `condition` gives something.
-pub fn until<T>(what: &str, condition: impl Fn() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = std::time::Instant::now();
     loop {
         if let Some(found) = condition() {

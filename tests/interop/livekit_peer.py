@@ -11,6 +11,7 @@ Ends when stdin is closed. The server's address and keys come from LIVEKIT_URL, 
     silence, publish, unpublish, mute, unmute
     data        text | base64, [topic, reliable, to[]]
     text        text, topic, [to[], attributes]      a text stream
+    stream      parts[], topic, [attributes, closing{}, sender]   a text stream written in parts; with closing attributes, in another's name
     bytes       base64, topic, [to[]]                a byte stream
     dtmf        code, digit
     rpc         to, method, payload, [timeout]       answered with the reply
@@ -279,6 +280,14 @@ class Peer:
             command["text"], topic=command["topic"], destination_identities=command.get("to"), attributes=command.get("attributes"))
         return {"stream": sent.stream_id}
 
+    async def stream(self, command):
+        writer = await self.room.local_participant.stream_text(
+            topic=command["topic"], attributes=command.get("attributes"), sender_identity=command.get("sender"))
+        for part in command["parts"]:
+            await writer.write(part)
+        await writer.aclose(attributes=command.get("closing"))
+        return {}
+
     async def bytes(self, command):
         content = base64.b64decode(command["base64"])
         writer = await self.room.local_participant.stream_bytes(
@@ -377,7 +386,7 @@ class Peer:
 
 
 COMMANDS = {
-    "join", "tone", "play", "silence", "publish", "unpublish", "mute", "unmute", "data", "text", "bytes", "dtmf", "rpc", "serve_rpc", "attributes",
+    "join", "tone", "play", "silence", "publish", "unpublish", "mute", "unmute", "data", "text", "stream", "bytes", "dtmf", "rpc", "serve_rpc", "attributes",
     "metadata", "name", "hear", "saved", "leave", "token", "create_room", "rooms", "participants", "delete_room", "remove", "dispatch", "dispatches",
 }
 

@@ -7,17 +7,24 @@ from LIVEKIT_AGENT_NAME_OVERRIDE. AGENT_SCRIPT names a JSON file, else it speaks
     {"greeting": {"text", "file"}, "answers": [{"text", "file", ["call": {"member": "1234"}]}], "heard": ["what the transcriber takes the caller to say"]}
 
 The last answer is given to every turn after it. `call` makes the model call the tool before it answers. Every text is spoken by one file, and
-texts differ. Tells `registered`, `job`, `agent_state`, `user_state`, `heard`, `said` (with `interrupted`), `tool`, `closed`.
+texts differ. Tells `registered`, `job`, `agent_state`, `user_state`, `heard`, `said` (with `interrupted`), `tool`, `track` (somebody's), `closed`.
+
+With `"text_mode": true` in the job's metadata it writes: no speech in or out, each answer streamed word by word. There an answer may have
+`"ends": "leaves"` (it leaves once it has answered) or `"ends": "deletes"` (the room is deleted), and a text that is empty is no answer; without
+a greeting it waits for the caller's first message. It tells `read` for each of those. With `"hasty": true` in the script it greets as soon
+as it is in the room, to whomever.
 """
 
+import asyncio
 import json
 import os
 import pathlib
+import re
 import wave
 
 import livekit_worker
 from livekit import rtc
-from livekit.agents import Agent, AgentSession, JobContext, function_tool, inference, llm, stt, tts
+from livekit.agents import Agent, AgentSession, JobContext, function_tool, get_job_context, inference, llm, room_io, stt, tts
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 
 RATE = 24000
@@ -52,6 +59,10 @@ class Transcriber(stt.STT):
 class Model(llm.LLM):
     """Answers the nth turn with the nth of its lines."""
 
+    def __init__(self, writes=False):
+        super().__init__()
+        self.writes = writes
+
     def chat(self, *, chat_ctx, tools=None, conn_options=DEFAULT_API_CONNECT_OPTIONS, **_):
         return Answer(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=conn_options)
 
@@ -65,7 +76,12 @@ class Answer(llm.LLMStream):
             called = llm.FunctionToolCall(name="look_up_member", arguments=json.dumps(call), call_id=f"call-{turn}")
             delta = llm.ChoiceDelta(role="assistant", tool_calls=[called])
         else:
-            delta = llm.ChoiceDelta(role="assistant", content=answer["text"])
+            # Only what is written is streamed in words: speech is looked up by its whole text.
+            for piece in re.findall(r"\S+\s*", answer["text"]) if self._llm.writes else [answer["text"]]:
+                delta = llm.ChoiceDelta(role="assistant", content=piece)
+                self._event_ch.send_nowait(llm.ChatChunk(id=f"answer-{turn}", delta=delta))
+                await asyncio.sleep(0)
+            return
         self._event_ch.send_nowait(llm.ChatChunk(id=f"answer-{turn}", delta=delta))
 
 
@@ -108,7 +124,8 @@ class Scripted(Agent):
         super().__init__(instructions="Answer by the script.")
 
     async def on_enter(self):
-        self.session.say(SCRIPT["greeting"]["text"])
+        if greeting := SCRIPT.get("greeting"):
+            self.session.say(greeting["text"])
 
     @function_tool
     async def look_up_member(self, member: str) -> str:
@@ -123,6 +140,9 @@ server = livekit_worker.server()
 @server.rtc_session(agent_name="scripted")
 async def entrypoint(ctx: JobContext):
     livekit_worker.tell_job(ctx)
+    ctx.room.on("track_published", lambda track, who: livekit_worker.tell("track", participant=who.identity, name=track.name))
+    if is_to_write(ctx.job.metadata):
+        return await write(ctx)
     session = AgentSession(
         vad=inference.VAD(),
         stt=Transcriber(),
@@ -147,6 +167,43 @@ async def entrypoint(ctx: JobContext):
 
     session.on("conversation_item_added", said)
     await session.start(Scripted(), room=ctx.room)
+
+
+def is_to_write(metadata):
+    try:
+        return json.loads(metadata).get("text_mode") is True
+    except (ValueError, AttributeError):
+        return False
+
+
+async def write(ctx: JobContext):
+    # In text nothing waits for the caller: a greeting before it has come would be lost.
+    await ctx.connect()
+    if not SCRIPT.get("hasty"):
+        await ctx.wait_for_participant()
+    session = AgentSession(llm=Model(writes=True))
+    session.on("close", lambda event: livekit_worker.tell("closed", reason=event.reason.value))
+
+    def added(event):
+        if event.item.type == "message":
+            livekit_worker.tell("said" if event.item.role == "assistant" else "read", text=event.item.text_content)
+
+    async def end(how):
+        if how == "deletes":
+            await get_job_context().delete_room()
+        else:
+            ctx.shutdown()
+
+    def state(event):
+        turn = sum(item.type == "message" and item.role == "user" for item in session.history.items)
+        how = SCRIPT["answers"][min(turn, len(SCRIPT["answers"])) - 1].get("ends") if turn else None
+        livekit_worker.tell("agent_state", old=event.old_state, new=event.new_state)
+        if how and event.new_state == "listening" and session.history.items[-1].role == "assistant":
+            asyncio.create_task(end(how))
+
+    session.on("conversation_item_added", added)
+    session.on("agent_state_changed", state)
+    await session.start(Scripted(), room=ctx.room, room_options=room_io.RoomOptions(audio_input=False, audio_output=False))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ pub(crate) use refusal::{as_read, refusals};
 pub(crate) use secret::{hide, secrets};
 pub use secret::{holds_secret, redacted};
 pub use strict::read_strictly;
+pub(crate) use token::room_of;
 pub use token::room_token;
 
 use field::{Field, Kind};
@@ -155,6 +156,12 @@ impl Mode {
     /// Whether a start names scenarios that Cekura has; a suite brings its own.
     fn selects(self) -> bool {
         self != Self::Spec
+    }
+
+    /// Whether the runs are chats: no audio passes. A suite's are those of its channel.
+    #[must_use]
+    pub const fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::Websocket | Self::LivekitChat | Self::ApiChat)
     }
 
     /// Whether the mode's scenarios are entries, one object a run.

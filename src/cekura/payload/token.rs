@@ -24,16 +24,22 @@ pub fn room_token(key: &str, secret: &str, room: &str, identity: &str, valid: Du
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, signed.as_bytes())))
 }
 
+/// The room that a token opens.
+pub(crate) fn room_of(token: &str) -> Option<String> {
+    let room = claims(token)?["video"]["room"].as_str()?.to_owned();
+    Some(room).filter(|room| !room.is_empty())
+}
+
+fn claims(token: &str) -> Option<Value> {
+    let [_, claims, _] = token.split('.').collect::<Vec<_>>()[..] else { return None };
+    URL_SAFE_NO_PAD.decode(claims).ok().and_then(|json| serde_json::from_slice(&json).ok())
+}
+
 /// What is wrong with a room's access token, and what would be right.
 pub(super) fn problems(token: &Value) -> Vec<(String, &'static str)> {
     const TOKEN: &str = "an access token: three parts of base64 with a dot between";
     let Some(token) = token.as_str() else { return vec![("is no text".into(), TOKEN)] };
-    let parts: Vec<&str> = token.split('.').collect();
-    let claims = match parts[..] {
-        [_, claims, _] => URL_SAFE_NO_PAD.decode(claims).ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok()),
-        _ => None,
-    };
-    let Some(claims) = claims else { return vec![("is no JSON Web Token".into(), TOKEN)] };
+    let Some(claims) = claims(token) else { return vec![("is no JSON Web Token".into(), TOKEN)] };
     let mut found = Vec::new();
     let now = seconds_since_1970();
     match claims["exp"].as_u64() {

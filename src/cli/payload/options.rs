@@ -1,12 +1,16 @@
 //! What a start request is built from on the command line: the same flags for `payload MODE`, `run MODE` and
 //! `scenarios run-MODE`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args as _, FromArgMatches as _};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
+use super::super::settings::livekit_server;
+use super::prepare::{Preparation, Wanted};
 use super::{checked, misfit_failure, read_json};
 use crate::caller::suite::LARGEST_FILE;
 use crate::cekura::Mode;
@@ -42,6 +46,11 @@ impl Source {
         let body = read_json(file)?;
         checked(mode, &body, &file.display().to_string())?;
         Ok(body)
+    }
+
+    /// What is to be prepared before `body` is sent.
+    pub(in super::super) fn preparation(&self, mode: Mode, body: &Value) -> Result<Option<Preparation>, Failure> {
+        self.options.preparation(mode, body)
     }
 }
 
@@ -120,6 +129,15 @@ pub(in super::super) struct Options {
     /// How long the tokens are valid, in seconds [default: 3600]
     #[arg(long, value_name = "S")]
     valid_s: Option<u64>,
+    /// Makes each entry's room at the server of LIVEKIT_URL and sends --agent-name into it, before the payload is given or sent
+    /// (livekit, livekit_chat). The rooms wait for their calls as long as the tokens are valid (--valid-s). Without --room each
+    /// entry gets a room of its own, without --room-url it names LIVEKIT_URL; --agent-config becomes the rooms' metadata
+    #[arg(long)]
+    prepare: bool,
+    /// What an agent that is sent into a prepared room is told, a JSON object; beside it stands scenario_id, and text_mode: true for
+    /// livekit_chat
+    #[arg(long, value_name = "JSON", value_parser = parse_object, requires = "prepare")]
+    agent_metadata: Option<Value>,
     /// Data message that Cekura publishes in each entry's room: a JSON object
     #[arg(long, value_name = "JSON", value_parser = parse_object)]
     data_message: Option<Value>,
@@ -227,10 +245,11 @@ impl Options {
             (Mode::PipecatV2, _) | (Mode::Spec, Some("pipecat_v2")) => ("pipecat_data", "pipecat_agent_name"),
             _ => ("livekit_data", "agent_name"),
         };
+        // Whom a prepared room's agent is, and what the room tells it, Cekura need not know.
         let known = [
-            (name, self.agent_name.clone().map(Value::from)),
+            (name, self.agent_name.clone().filter(|_| !self.prepare).map(Value::from)),
             ("url", self.livekit_url.clone().map(Value::from)),
-            ("config", self.agent_config.clone()),
+            ("config", self.agent_config.clone().filter(|_| !self.prepare)),
         ];
         let members: Map<String, Value> = known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         put(data, (!members.is_empty()).then_some(Value::Object(members)));
@@ -253,7 +272,53 @@ impl Options {
         if let Some(flag) = given(&of_tokens).filter(|_| !makes_tokens(mode)) {
             return Err(Failure::usage(format!("{flag} belongs to the tokens of livekit and livekit_chat: {mode} has none")));
         }
+        if self.prepare && !makes_tokens(mode) {
+            return Err(Failure::usage(format!(
+                "--prepare belongs to livekit and livekit_chat: the rooms of {mode} are not yours"
+            )));
+        }
+        self.check_preparation(mode)
+    }
+
+    fn check_preparation(&self, mode: Mode) -> Result<(), Failure> {
+        if !self.prepare {
+            return Ok(());
+        }
+        let entries = self.scenario_ids.len();
+        let rooms: BTreeSet<_> = self.room.iter().collect();
+        if !rooms.is_empty() && rooms.len() < entries {
+            let hint = "give --room once for each, or leave it out";
+            return Err(Failure::usage(format!("--prepare makes a room for each of the {entries} entries")).hint(hint));
+        }
+        if self.room_url.iter().collect::<BTreeSet<_>>().len() > 1 {
+            return Err(Failure::usage("--prepare makes all rooms at one server: give one --room-url, or none"));
+        }
+        if self.agent_name.is_none() && (mode == Mode::LivekitChat || self.agent_metadata.is_some()) {
+            let why =
+                if mode == Mode::LivekitChat { "an agent of livekit_chat must be told to write" } else { "nobody else is told" };
+            return Err(Failure::usage(format!("--prepare needs --agent-name: {why}")));
+        }
         Ok(())
+    }
+
+    /// What is to be prepared before the `body` made of these options is given or sent.
+    pub(super) fn preparation(&self, mode: Mode, body: &Value) -> Result<Option<Preparation>, Failure> {
+        if !self.prepare {
+            return Ok(None);
+        }
+        let server = livekit_server()?.ok_or_else(no_server)?;
+        let wanted = Wanted {
+            agent_name: self.agent_name.as_deref(),
+            agent_metadata: self.agent_metadata.as_ref(),
+            room_metadata: self.agent_config.as_ref(),
+            waits: self.valid(),
+        };
+        Ok(Some(Preparation::of(server, &wanted, mode, body)))
+    }
+
+    /// How long the tokens are valid.
+    fn valid(&self) -> Duration {
+        self.valid_s.map_or(VALID, Duration::from_secs)
     }
 
     /// What each entry has beside its scenario.
@@ -269,15 +334,19 @@ impl Options {
         };
         let signer = makes_tokens(mode).then(signer).transpose()?;
         let identity = self.identity.as_deref().unwrap_or(IDENTITY);
-        let valid = self.valid_s.map_or(VALID, Duration::from_secs);
+        let valid = self.valid();
+        let server = if self.prepare { Some(livekit_server()?.ok_or_else(no_server)?) } else { None };
         let url_key = if mode == Mode::Pipecat { "pipecat_room_url" } else { "livekit_room_url" };
         (0..count)
             .map(|at| {
                 let mut entry = Map::new();
                 let mut put = |key: &str, value: Option<Value>| drop(value.map(|value| entry.insert(key.to_owned(), value)));
-                put(url_key, of(&self.room_url, "--room-url", at)?.map(Value::from));
+                let url = of(&self.room_url, "--room-url", at)?.or_else(|| Some(server.as_ref()?.url().to_string()));
+                put(url_key, url.map(Value::from));
                 if let Some((key, secret)) = &signer {
-                    let room = of(&self.room, "--room", at)?.ok_or_else(|| Failure::usage("the tokens need --room"))?;
+                    let own = || self.prepare.then(|| format!("trunkline-{}", Uuid::new_v4().simple()));
+                    let room =
+                        of(&self.room, "--room", at)?.or_else(own).ok_or_else(|| Failure::usage("the tokens need --room"))?;
                     let token = room_token(key, secret, &room, identity, valid);
                     put("access_token", Some(token.into()));
                 }
@@ -309,6 +378,10 @@ fn signer() -> Result<(String, String), Failure> {
         })
     };
     Ok((set("LIVEKIT_API_KEY")?, set("LIVEKIT_API_SECRET")?))
+}
+
+fn no_server() -> Failure {
+    Failure::usage("--prepare needs a LiveKit server").hint("set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
 }
 
 /// A suite file as it is: nothing of it is left out or put in another order.

@@ -73,10 +73,8 @@ pub(super) enum Support {
 pub(super) const fn support(mode: Mode) -> Support {
     match mode {
         // A suite's channel decides.
-        Mode::Chirp | Mode::Text | Mode::Websocket | Mode::ApiChat | Mode::Spec | Mode::Livekit | Mode::LivekitV2 => {
-            Support::CarriedOut
-        }
-        Mode::LivekitChat => Support::NotYet("text in a LiveKit room"),
+        Mode::Chirp | Mode::Text | Mode::Websocket | Mode::ApiChat | Mode::Spec => Support::CarriedOut,
+        Mode::Livekit | Mode::LivekitV2 | Mode::LivekitChat => Support::CarriedOut,
         Mode::Pipecat | Mode::PipecatV2 => Support::NotYet("a Pipecat room"),
         Mode::Sip => Support::NotYet("SIP"),
         Mode::Voice => Support::Never("a telephone carrier"),
@@ -197,7 +195,7 @@ fn target(
     entry: &Map<String, Value>,
     variables: &BTreeMap<String, String>,
 ) -> Result<Target, Invalid> {
-    if matches!(mode, Mode::Livekit | Mode::LivekitV2) {
+    if matches!(mode, Mode::Livekit | Mode::LivekitV2 | Mode::LivekitChat) {
         return room_target(mode, project, agent, body, entry, variables);
     }
     let url = entry.get("websocket_url").or_else(|| body.get("websocket_url")).and_then(Value::as_str).map(str::to_owned);
@@ -240,6 +238,7 @@ fn playable(mode: Mode, scenario: &Scenario) -> Result<(), Invalid> {
     let (wire, can) = match mode {
         Mode::Chirp => (chirp::CAPABILITY.wire, chirp::CAPABILITY.abilities),
         Mode::Livekit | Mode::LivekitV2 => (livekit::CAPABILITY.wire, livekit::CAPABILITY.abilities),
+        Mode::LivekitChat => (livekit::chat::CAPABILITY.wire, livekit::chat::CAPABILITY.abilities),
         _ => ("a chat", chat::ABILITIES),
     };
     let problems = match scenario.script() {

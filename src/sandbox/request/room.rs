@@ -30,7 +30,11 @@ pub(super) fn room_target(
     let entrance = if mode == Mode::LivekitV2 { made(project, agent, body)? } else { given(entry)? };
     let publish = entry.get("publish_data_message").filter(|message| !message.is_null()).cloned();
     let call = RoomCall { entrance, identity: CALLER.to_owned(), publish, step_time: STEP_TIME };
-    Ok(Target::Room { call: Box::new(call), profile: profile.clone() })
+    let call = Box::new(call);
+    Ok(match mode {
+        Mode::LivekitChat => Target::RoomChat { call },
+        _ => Target::Room { call, profile: profile.clone() },
+    })
 }
 
 /// A room of the sandbox's own, on the server that the request, the agent or the sandbox names, in this order. The request's

@@ -65,7 +65,7 @@ pub(in crate::sandbox) struct StoredRun {
 impl StoredRun {
     /// It is a chat: its mode has no audio.
     pub(in crate::sandbox) fn chats(&self) -> bool {
-        !matches!(self.mode.parse(), Ok(Mode::Chirp))
+        self.mode.parse().is_ok_and(Mode::is_text)
     }
 }
 

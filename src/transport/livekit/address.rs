@@ -22,9 +22,12 @@ pub const CAPABILITY: Capability = Capability {
 };
 
 /// Where an agent is called in a room: `livekit://ROOM?agent=NAME&metadata=TEXT`, each part of it may be missing; with
-/// `livekit+ws://HOST:PORT/ROOM` or `livekit+wss://…` the server is another than that of `LIVEKIT_URL`.
+/// `livekit+ws://HOST:PORT/ROOM` or `livekit+wss://…` the server is another than that of `LIVEKIT_URL`. With `livekit-chat` in
+/// place of `livekit` the agent is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomAddress {
+    /// The agent is written to, not spoken to.
+    chat: bool,
     /// The server, where the address names one.
     server: Option<Url>,
     room: Option<String>,
@@ -34,19 +37,22 @@ pub struct RoomAddress {
 }
 
 impl RoomAddress {
-    /// Reads the address behind its scheme: `livekit`, `livekit+ws` or `livekit+wss`. None: the scheme is another.
+    /// Reads an address: its scheme is `livekit` or `livekit-chat`, with `+ws` or `+wss` or neither. None: it is another.
     pub(in crate::transport) fn parse(text: &str) -> Option<Result<Self, String>> {
         let (scheme, rest) = text.split_once("://")?;
-        let server = match scheme {
-            "livekit" => None,
-            "livekit+ws" => Some("ws"),
-            "livekit+wss" => Some("wss"),
+        let (scheme, server) = scheme.split_once('+').map_or((scheme, None), |(scheme, web)| (scheme, Some(web)));
+        let chat = match scheme {
+            "livekit" => false,
+            "livekit-chat" => true,
             _ => return None,
         };
-        Some(Self::read(server, rest))
+        if !matches!(server, None | Some("ws" | "wss")) {
+            return None;
+        }
+        Some(Self::read(chat, server, rest))
     }
 
-    fn read(server: Option<&str>, rest: &str) -> Result<Self, String> {
+    fn read(chat: bool, server: Option<&str>, rest: &str) -> Result<Self, String> {
         // A room's name is no host name: `Url` would change its letters.
         let url = match server {
             Some(web) => Url::parse(&format!("{web}://{rest}")),
@@ -59,6 +65,7 @@ impl RoomAddress {
         let name = url.path().trim_matches('/');
         let name = url::form_urlencoded::parse(name.replace('+', "%2B").as_bytes()).next().map(|(name, _)| name.into_owned());
         let mut address = Self {
+            chat,
             server: server.map(|_| bare(&url)),
             room: name.filter(|name| !name.is_empty()),
             agent: None,
@@ -75,6 +82,11 @@ impl RoomAddress {
             }
         }
         Ok(address)
+    }
+
+    /// The agent is written to, not spoken to.
+    pub(in crate::transport) const fn is_chat(&self) -> bool {
+        self.chat
     }
 
     /// The agent that is asked for by its name.
@@ -122,9 +134,10 @@ fn bare(url: &Url) -> Url {
 impl fmt::Display for RoomAddress {
     /// Without the metadata, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.chat { "livekit-chat" } else { "livekit" };
         match &self.server {
-            Some(server) => write!(f, "livekit+{}", server)?,
-            None => f.write_str("livekit://")?,
+            Some(server) => write!(f, "{scheme}+{server}")?,
+            None => write!(f, "{scheme}://")?,
         }
         f.write_str(self.room.as_deref().unwrap_or_default())?;
         match &self.agent {

@@ -148,7 +148,12 @@ impl Streams {
         }
         let text = matches!(header.content_header, Some(header::ContentHeader::TextHeader(_)));
         let attributes = header.attributes.into_iter().collect();
-        let stream = Stream { topic: header.topic, text, attributes, bytes: header.inline_content.unwrap_or_default() };
+        let mut stream = Stream { topic: header.topic, text, attributes, bytes: Vec::new() };
+        // A short one is whole in its header: nothing follows. A compressed one goes only to those who say that they read it.
+        if let Some(bytes) = header.inline_content.filter(|_| header.compression == 0) {
+            stream.bytes = bytes;
+            return stream.whole().map(Some);
+        }
         self.open.insert((from.to_owned(), header.stream_id), stream);
         Ok(None)
     }
@@ -167,14 +172,20 @@ impl Streams {
     }
 
     fn end(&mut self, from: &str, trailer: Trailer) -> Result<Option<Data>, DataError> {
-        let Some(stream) = self.open.remove(&(from.to_owned(), trailer.stream_id)) else { return Ok(None) };
-        let Stream { topic, text, mut attributes, bytes } = stream;
-        attributes.extend(trailer.attributes);
+        let Some(mut stream) = self.open.remove(&(from.to_owned(), trailer.stream_id)) else { return Ok(None) };
+        stream.attributes.extend(trailer.attributes);
+        stream.whole().map(Some)
+    }
+}
+
+impl Stream {
+    fn whole(self) -> Result<Data, DataError> {
+        let Self { topic, text, attributes, bytes } = self;
         if !text {
-            return Ok(Some(Data::Bytes { topic, bytes, attributes }));
+            return Ok(Data::Bytes { topic, bytes, attributes });
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(Data::Text { topic, text, attributes })),
+            Ok(text) => Ok(Data::Text { topic, text, attributes }),
             Err(_) => Err(DataError::NotText(topic)),
         }
     }

@@ -61,6 +61,25 @@ pub fn ask_for_framework(request_id: &str) -> AgentSessionMessage {
     ask(request_id, Request::GetFrameworkInfo(agent::session_request::GetFrameworkInfo {}))
 }
 
+/// The request that asks an agent for what has been said so far.
+#[must_use]
+pub fn ask_for_history(request_id: &str) -> AgentSessionMessage {
+    ask(request_id, Request::GetChatHistory(agent::session_request::GetChatHistory {}))
+}
+
+/// The agent's own messages in an answer to [`ask_for_history`]: when each was made, in seconds since 1970 by the agent's clock, and
+/// its text. None: the answer is to another request.
+#[must_use]
+pub fn said_before(response: &SessionResponse) -> Option<Vec<(i64, String)>> {
+    let Some(Response::GetChatHistory(history)) = &response.response else { return None };
+    let messages = history.items.iter().filter_map(|item| match &item.item {
+        Some(Item::Message(message)) if message.role() == ChatRole::Assistant => Some(message),
+        _ => None,
+    });
+    let made = |message: &ChatMessage| message.created_at.as_ref().map(|at| at.seconds);
+    Some(messages.filter_map(|message| Some((made(message)?, text_of(message)))).collect())
+}
+
 fn ask(request_id: &str, request: Request) -> AgentSessionMessage {
     let request = SessionRequest { request_id: request_id.to_owned(), request: Some(request) };
     AgentSessionMessage { message: Some(Message::Request(request)) }
@@ -79,6 +98,18 @@ impl AgentSession {
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.state.is_some_and(|state| state != AgentState::AsInitializing)
+    }
+
+    /// The agent has told some state.
+    #[must_use]
+    pub const fn is_told(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// The agent says that it listens: it has said what it had to say.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.state == Some(AgentState::AsListening)
     }
 
     /// Takes an event; what it means for the call goes into `out`.
@@ -168,8 +199,7 @@ impl AgentSession {
     }
 
     fn message(&self, message: &ChatMessage, out: &mut impl Extend<LegEvent>) {
-        let text = message.content.iter().filter_map(|content| content.payload.as_ref());
-        let text = text.map(|Payload::Text(text)| text.as_str()).collect::<Vec<_>>().join("\n");
+        let text = text_of(message);
         let role = match message.role() {
             ChatRole::Assistant => "assistant",
             ChatRole::User => "user",
@@ -207,6 +237,11 @@ impl AgentSession {
         let (id, name, arguments) = (call.call_id.clone(), call.name.clone(), read(&call.arguments));
         out.extend([LegEvent::FunctionCall(FunctionCall { id, name, arguments })]);
     }
+}
+
+fn text_of(message: &ChatMessage) -> String {
+    let text = message.content.iter().filter_map(|content| content.payload.as_ref());
+    text.map(|Payload::Text(text)| text.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 /// As data of the call: `{"livekit": kind, …}`.

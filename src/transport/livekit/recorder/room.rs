@@ -226,7 +226,7 @@ impl RoomRecording {
             RoomEvent::Reconnecting { reason } => self.reconnecting(reason),
             RoomEvent::Reconnected { anew } => self.reconnected(anew),
             RoomEvent::Disconnected { reason, detail } => self.disconnected(reason, &detail),
-            RoomEvent::Connected | RoomEvent::Speakers(_) | RoomEvent::MicrophoneReady { .. } => {}
+            RoomEvent::Connected | RoomEvent::DataReady | RoomEvent::Speakers(_) | RoomEvent::MicrophoneReady { .. } => {}
         }
     }
 

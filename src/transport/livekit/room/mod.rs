@@ -47,6 +47,8 @@ impl Default for RoomOptions {
 pub enum RoomEvent {
     /// Media can be received.
     Connected,
+    /// Data of others can be received: what they send before that is lost.
+    DataReady,
     /// Somebody has come, or was there already.
     Joined(Participant),
     /// Somebody has left.
@@ -165,6 +167,10 @@ pub struct Room {
     sid: String,
     metadata: String,
     local: Participant,
+    /// The token lets us change our own attributes.
+    may_update: bool,
+    /// Data of others can be received.
+    hears_data: bool,
     roster: Roster,
     subscriber: Peer,
     publisher: Publisher,
@@ -201,6 +207,8 @@ impl Room {
             sid: String::new(),
             metadata: String::new(),
             local: Participant::from(&livekit_protocol::ParticipantInfo::default()),
+            may_update: false,
+            hears_data: false,
             roster: Roster::default(),
             subscriber: Peer::new(&towards),
             publisher: Publisher::new(&towards),
@@ -227,6 +235,7 @@ impl Room {
         }
         if let Some(info) = &join.participant {
             self.local = Participant::from(info);
+            self.may_update = info.permission.as_ref().is_some_and(|permission| permission.can_update_metadata);
         }
         let changes = self.roster.replace(&join.other_participants);
         self.tell_changes(changes);
@@ -254,6 +263,18 @@ impl Room {
     #[must_use]
     pub const fn local(&self) -> &Participant {
         &self.local
+    }
+
+    /// Data of others can be received: see [`RoomEvent::DataReady`].
+    #[must_use]
+    pub const fn hears_data(&self) -> bool {
+        self.hears_data
+    }
+
+    /// The token grants [`Self::set_attributes`].
+    #[must_use]
+    pub const fn may_set_attributes(&self) -> bool {
+        self.may_update
     }
 
     /// Everybody else.
@@ -431,6 +452,10 @@ impl Room {
                 }
             }
             PeerEvent::Message { data, .. } => self.take_data(&data),
+            PeerEvent::ChannelOpen(_, label) if label == "_reliable" => {
+                self.hears_data = true;
+                self.events.push_back(RoomEvent::DataReady);
+            }
             PeerEvent::ChannelOpen(..) => {}
             PeerEvent::Candidate(candidate) => {
                 self.signal.send(messages::trickle(&candidate, livekit_protocol::SignalTarget::Subscriber));

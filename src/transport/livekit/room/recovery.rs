@@ -114,6 +114,7 @@ impl Room {
         let before = std::mem::replace(&mut self.publisher, Publisher::new(&self.towards));
         self.mids.clear();
         self.coming.clear();
+        self.hears_data = false;
         self.last_answer = None;
         self.phase = Phase::Returning { since: Instant::now(), anew: true };
         self.take_join(join);

@@ -18,6 +18,9 @@ use crate::transport::livekit::{Disconnect, JoinError, Participant, ParticipantK
 /// joining, and stays empty.
 const PARTY_TIME: Duration = Duration::from_secs(60);
 
+/// How long the way for data may take, once somebody is there.
+const DATA_TIME: Duration = Duration::from_secs(5);
+
 /// A job that did not become a call.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JobError {
@@ -126,13 +129,29 @@ async fn wait(assignment: &Assignment, url: Url) -> Result<(RoomLeg, String), Jo
     let url = assignment.url.as_deref().map(Url::parse).transpose().map_err(JobError::Address)?.unwrap_or(url);
     let mut room = Room::join(&url, &assignment.token, RoomOptions::default()).await?;
     room.publish_microphone("agent");
-    let (party, kept) =
+    let (party, mut kept) =
         tokio::time::timeout(PARTY_TIME, find_party(&mut room)).await.map_err(|_| JobError::Nobody)?.map_err(JobError::Ended)?;
+    // Who writes to an agent that listens must not write to nobody. Media may have no way: the room tells so itself.
+    if let Ok(ended) = tokio::time::timeout(DATA_TIME, data_ready(&mut room, &mut kept)).await {
+        ended.map_err(JobError::Ended)?;
+    }
     let told = json!({"livekit": {"room": room.name(), "sid": room.sid(), "job": assignment.job_id, "caller": party}});
     let mut leg = RoomLeg::new(room, format!("livekit://{}", assignment.room), party.clone())?;
     kept.into_iter().for_each(|event| leg.take(event));
     leg.tell_first(LegEvent::Metadata(Metadata::read(&assignment.metadata).beside(told)));
     Ok((leg, party))
+}
+
+/// Waits until data of others can be received.
+async fn data_ready(room: &mut Room, kept: &mut Vec<RoomEvent>) -> Result<(), Disconnect> {
+    while !room.hears_data() {
+        match std::future::poll_fn(|cx| room.poll_event(cx)).await {
+            RoomEvent::Disconnected { reason, .. } => return Err(reason),
+            RoomEvent::Rtp { .. } | RoomEvent::SenderReport { .. } => {}
+            event => kept.push(event),
+        }
+    }
+    Ok(())
 }
 
 /// The first participant who is no agent, and what happened meanwhile.

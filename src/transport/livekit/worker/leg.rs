@@ -13,7 +13,8 @@ use super::protocol::STATE;
 use crate::audio::{Rate, SpeechChange, SpeechDetector};
 use crate::call::{Abilities, CallEnd, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::CallerLeg;
-use crate::transport::livekit::leg::{RATE, RoomLeg, TRANSCRIPTION};
+use crate::transport::livekit::leg::{RATE, RoomLeg};
+use crate::transport::livekit::party::{FINAL, TRANSCRIPTION};
 
 /// Speech has stopped after so much silence, where the agent does not tell it itself.
 const HANGOVER: Duration = Duration::from_millis(300);
@@ -49,7 +50,7 @@ impl AgentLeg {
     fn transcribe(&mut self, text: &str) {
         let mut attributes = BTreeMap::from([
             ("lk.segment_id".to_owned(), format!("SG_{}", Uuid::new_v4().simple())),
-            ("lk.transcription_final".to_owned(), "true".to_owned()),
+            (FINAL.to_owned(), "true".to_owned()),
         ]);
         if let Some(track) = self.leg.microphone() {
             attributes.insert("lk.transcribed_track_id".to_owned(), track.to_owned());
