@@ -63,6 +63,8 @@ pub struct RoomCall {
     pub identity: String,
     /// Sent into the room, once the agent is heard.
     pub publish: Option<Value>,
+    /// Media goes over the server's TURN service or not at all.
+    pub relay_only: bool,
     /// How long each step may take.
     pub step_time: Duration,
 }
@@ -160,7 +162,8 @@ impl Setup<'_> {
 
     async fn join(&mut self, url: &Url, token: &str) -> Result<Room, RoomCallError> {
         self.set_up.enter(Stage::Join);
-        let joined = Room::join(url, token, RoomOptions::default()).await;
+        let options = RoomOptions { relay_only: self.call.relay_only, ..RoomOptions::default() };
+        let joined = Room::join(url, token, options).await;
         let mut room = joined.map_err(|error| RoomCallError { stage: Stage::Join, problem: error.into() })?;
         room.publish_microphone("caller");
         Ok(room)

@@ -10,6 +10,7 @@ pub mod console;
 mod data;
 mod dial;
 mod error;
+mod ice;
 mod leg;
 mod net;
 pub mod recorder;

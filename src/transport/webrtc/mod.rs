@@ -3,18 +3,27 @@
 //! packets one frame every 20 ms, and [`Timeline`] places them for a recording by their senders' clocks.
 
 mod delay;
+mod gather;
+mod ice_server;
 mod jitter;
 mod paths;
 mod peer;
 mod quiet;
+mod relay;
 mod report;
 mod rtp;
 mod stream;
+mod stun;
 mod tcp;
+mod terms;
 mod timeline;
+mod turn;
+mod unsent;
 
+pub use ice_server::{IceServer, IceServerError};
 pub use jitter::{FrameKind, JitterBuffer, JitterCounts, JitterLimits, PlayedFrame};
-pub use peer::{Channel, ChannelPlan, Peer, PeerError, PeerEvent, PeerState, SentAudio, SessionText};
+pub use peer::{Peer, SentAudio};
 pub use report::{NtpTime, RoomClock, SenderReport};
 pub use rtp::{Extender, RtpAudio, RtpTime};
+pub use terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText};
 pub use timeline::{PlacedBy, PlacedRun, Timeline, TimelineCounts};

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
-use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::error::IceError;
 use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, TcpType};
@@ -15,100 +15,19 @@ use str0m::rtp::{ExtensionValues, RtpWrite, SeqNo, Ssrc};
 use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 use tokio::time::Sleep;
 
-use super::paths::{Got, Paths};
+use super::gather::{Gather, Gathered};
+use super::paths::{Got, Paths, Received};
+use super::terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText};
 use super::{NtpTime, RtpAudio, RtpTime, SenderReport};
 
 /// Datagrams that are read before others get their turn.
 const BUDGET: usize = 32;
-/// How long a way over UDP is looked for before TCP is tried too: with UDP it takes some round trips.
+/// How long a direct way is looked for before relays are asked for over UDP.
+const RELAY_AFTER: Duration = Duration::from_millis(250);
+/// How long a way over UDP is looked for before TCP is tried too, and relays behind it: with UDP it takes some round trips.
 const TCP_AFTER: Duration = Duration::from_millis(500);
 /// While there is nothing to wait for, the timer still needs a moment.
 const LONG: Duration = Duration::from_secs(3600);
-
-/// A session description as SDP text (RFC 8866).
-pub type SessionText = String;
-
-/// A peer connection could not be made or broke.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PeerError {
-    /// The far side's description cannot be used.
-    #[error("the far side's session description cannot be used: {0}")]
-    Description(String),
-    /// No way to the far side.
-    #[error("ICE found no way: tried {}", tried(.local, .remote))]
-    Ice {
-        /// Our own addresses.
-        local: Vec<SocketAddr>,
-        /// The far side's candidates: protocol and address.
-        remote: Vec<String>,
-    },
-    /// The handshake that makes the keys failed.
-    #[error("the DTLS handshake failed: {0}")]
-    Dtls(String),
-    /// Something else within the connection.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-}
-
-fn tried(local: &[SocketAddr], remote: &[String]) -> String {
-    let local: Vec<_> = local.iter().map(ToString::to_string).collect();
-    let (local, remote) = (local.join(", "), remote.join(", "));
-    let or_none = |list: String| if list.is_empty() { "none".to_owned() } else { list };
-    format!("from {} to {}", or_none(local), or_none(remote))
-}
-
-/// How far a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerState {
-    /// Nothing was agreed on yet.
-    New,
-    /// Looking for a way, or making the keys.
-    Connecting,
-    /// Media flows.
-    Connected,
-    /// No answer comes any more; it may come back.
-    Disconnected,
-    /// Over.
-    Closed,
-}
-
-/// A data channel that was opened with a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Channel(ChannelId);
-
-/// What comes out of a connection.
-#[derive(Debug)]
-pub enum PeerEvent {
-    /// The state has changed.
-    State(PeerState),
-    /// A received packet of audio.
-    Rtp {
-        /// The media section it belongs to.
-        mid: String,
-        /// When it came.
-        arrived: Instant,
-        /// The packet.
-        packet: RtpAudio,
-    },
-    /// A sender report (RFC 3550 section 6.4.1).
-    SenderReport {
-        /// The media section.
-        mid: String,
-        /// What it says.
-        report: SenderReport,
-    },
-    /// A data channel is open.
-    ChannelOpen(Channel, String),
-    /// A message on a data channel.
-    Message {
-        /// The channel.
-        channel: Channel,
-        /// The message.
-        data: Vec<u8>,
-    },
-    /// A local candidate that the far side has not been told in a description.
-    Candidate(String),
-}
 
 /// A media section for audio that we send.
 #[derive(Debug)]
@@ -121,8 +40,14 @@ pub struct SentAudio {
 pub struct Peer {
     rtc: Rtc,
     paths: Paths,
+    gather: Gather,
+    relay_only: bool,
+    /// Candidates of ours that are no relays.
+    own: Vec<Candidate>,
     timer: Pin<Box<Sleep>>,
     deadline: Instant,
+    /// When str0m has something to do.
+    due: Instant,
     events: VecDeque<PeerEvent>,
     state: PeerState,
     pending: Option<SdpPendingOffer>,
@@ -130,24 +55,41 @@ pub struct Peer {
     remotes: Vec<String>,
     /// Where the far side takes TCP connections.
     tcp: Vec<SocketAddr>,
-    /// When TCP is tried.
-    fallback: Option<Instant>,
+    fallback: Option<Fallback>,
     heard: Option<Instant>,
     described: bool,
+}
+
+/// What else is tried while there is no way.
+#[derive(Debug, Clone, Copy)]
+struct Fallback {
+    since: Instant,
+    /// Relays over UDP were asked for.
+    relays: bool,
+}
+
+impl Fallback {
+    fn next(&self) -> Instant {
+        self.since + if self.relays { TCP_AFTER } else { RELAY_AFTER }
+    }
 }
 
 impl Peer {
     /// A connection that carries Opus and data channels. `towards` is an address that the far side probably is at: sockets are
     /// opened where this machine would send to it from.
-    pub fn new(towards: &[SocketAddr]) -> Self {
+    pub fn new(towards: &[SocketAddr], ice: &IceOptions) -> Self {
         crate::transport::tls::install_crypto();
         let now = Instant::now();
         let rtc = RtcConfig::new().set_rtp_mode(true).clear_codecs().enable_opus(true, false).build(now);
         let mut peer = Self {
             rtc,
             paths: Paths::new(),
+            gather: Gather::new(),
+            relay_only: ice.relay_only,
+            own: Vec::new(),
             timer: Box::pin(tokio::time::sleep(LONG)),
             deadline: now,
+            due: now,
             events: VecDeque::new(),
             state: PeerState::New,
             pending: None,
@@ -158,8 +100,27 @@ impl Peer {
             heard: None,
             described: false,
         };
+        peer.set_ice(ice);
         towards.iter().for_each(|remote| peer.reach(*remote));
         peer
+    }
+
+    /// Takes other servers from here on: the ways that were found stay, as far as they may still be used.
+    pub fn set_ice(&mut self, ice: &IceOptions) {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.relay_only, ice.relay_only);
+        self.gather.set_servers(&ice.servers, !ice.relay_only);
+        if ice.relay_only {
+            for candidate in self.own.drain(..) {
+                self.rtc.direct_api().invalidate_candidate(&candidate);
+            }
+            self.gather.want_relays(true, now);
+            self.gather.want_relays(false, now);
+        } else if before {
+            let locals: Vec<_> = self.paths.udp_locals().collect();
+            locals.into_iter().for_each(|local| self.add_host(local, Protocol::Udp));
+        }
+        self.arm();
     }
 
     /// How far the connection is.
@@ -177,7 +138,12 @@ impl Peer {
     /// Why there is no connection, in the terms of what was tried.
     #[must_use]
     pub fn no_way(&self) -> PeerError {
-        PeerError::Ice { local: self.paths.locals().collect(), remote: self.remotes.clone() }
+        let local = if self.relay_only { Vec::new() } else { self.paths.locals().collect() };
+        let mut relays = self.gather.relays();
+        if self.relay_only && relays.is_empty() {
+            relays.push("none is known, and no other way may be used".to_owned());
+        }
+        PeerError::Ice { local, remote: self.remotes.clone(), relays }
     }
 
     /// Answers the far side's offer.
@@ -189,7 +155,7 @@ impl Peer {
         let offer = SdpOffer::from_sdp_string(offer).map_err(|error| PeerError::Description(error.to_string()))?;
         let answer = self.rtc.sdp_api().accept_offer(offer).map_err(|error| PeerError::Description(error.to_string()))?;
         self.described();
-        self.drain();
+        self.now();
         Ok(answer.to_sdp_string())
     }
 
@@ -207,7 +173,7 @@ impl Peer {
         let (offer, pending) = change.apply()?;
         self.pending = Some(pending);
         self.described();
-        self.drain();
+        self.now();
         Some((offer.to_sdp_string(), audio.map(|mid| SentAudio { mid, sequence: 0 })))
     }
 
@@ -217,7 +183,8 @@ impl Peer {
         change.ice_restart(true);
         let (offer, pending) = change.apply()?;
         self.pending = Some(pending);
-        self.drain();
+        self.seek();
+        self.now();
         Some(offer.to_sdp_string())
     }
 
@@ -233,7 +200,7 @@ impl Peer {
         let answer = SdpAnswer::from_sdp_string(answer).map_err(|error| PeerError::Description(error.to_string()))?;
         let accepted = self.rtc.sdp_api().accept_answer(pending, answer);
         accepted.map_err(|error| PeerError::Description(error.to_string()))?;
-        self.drain();
+        self.now();
         Ok(())
     }
 
@@ -243,7 +210,7 @@ impl Peer {
             Ok(candidate) => {
                 self.note_candidate(&candidate);
                 self.rtc.add_remote_candidate(candidate);
-                self.drain();
+                self.now();
             }
             Err(error) => tracing::debug!("a candidate that cannot be used: {error}"),
         }
@@ -285,6 +252,7 @@ impl Peer {
             self.rtc.disconnect();
         }
         self.drain();
+        self.gather.close(Instant::now());
     }
 
     /// The next event. Dropping the wait loses nothing.
@@ -294,17 +262,22 @@ impl Peer {
                 return Poll::Ready(event);
             }
             if !self.rtc.is_alive() {
+                // A relay that was given back may have an answer yet.
+                if self.gather.poll(cx).is_ready() {
+                    continue;
+                }
+                self.gather.flush(cx);
                 return Poll::Pending;
             }
-            if self.receive(cx) {
+            if self.receive(cx) || self.receive_gathered(cx) {
                 continue;
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 self.paths.flush(cx);
+                self.gather.flush(cx);
                 return Poll::Pending;
             }
-            self.try_tcp();
-            self.now();
+            self.tick();
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -315,26 +288,71 @@ impl Peer {
         let received = match self.paths.poll(cx) {
             Poll::Ready(Got::Received(received)) => received,
             Poll::Ready(Got::TcpOpen(local)) => {
-                self.add_local(local, Protocol::Tcp);
+                self.add_host(local, Protocol::Tcp);
                 return true;
             }
             Poll::Pending => return false,
         };
-        let now = Instant::now();
-        self.heard = Some(now);
-        match Receive::new(received.proto, received.source, received.destination, received.contents) {
-            Ok(datagram) => {
-                if let Err(error) = self.rtc.handle_input(Input::Receive(now, datagram)) {
-                    tracing::debug!(from = %received.source, "a datagram that cannot be used: {error}");
+        if let Some(mapped) = self.gather.take_stun(&received) {
+            let local = received.destination;
+            if let Some(mapped) = mapped {
+                self.add_own(Candidate::server_reflexive(mapped, local, Protocol::Udp));
+            }
+            return true;
+        }
+        self.heard = Some(Instant::now());
+        feed(&mut self.rtc, &received);
+        self.drain();
+        true
+    }
+
+    /// Takes what has come of the STUN and TURN servers, if anything.
+    fn receive_gathered(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(gathered) = self.gather.poll(cx) else { return false };
+        match gathered {
+            Gathered::Received(received) => {
+                self.heard = Some(Instant::now());
+                feed(&mut self.rtc, &received);
+            }
+            Gathered::Stun => {
+                let locals: Vec<_> = self.paths.udp_locals().collect();
+                locals.into_iter().for_each(|local| self.ask_for(local));
+            }
+            Gathered::Relayed(relayed) => {
+                if let Ok(candidate) = Candidate::relayed(relayed, relayed, Protocol::Udp) {
+                    self.add_local(candidate);
                 }
             }
-            Err(error) => tracing::debug!(from = %received.source, "a datagram that is none of WebRTC's: {error}"),
+            Gathered::Lost(relayed) => {
+                if let Ok(candidate) = Candidate::relayed(relayed, relayed, Protocol::Udp) {
+                    self.rtc.direct_api().invalidate_candidate(&candidate);
+                }
+            }
         }
         self.drain();
         true
     }
 
-    /// Tells str0m the time, and does what has become due.
+    /// Asks the STUN servers how a socket looks from outside.
+    fn ask_for(&mut self, local: SocketAddr) {
+        if !self.relay_only {
+            for (server, request) in self.gather.ask_for(local, Instant::now()) {
+                self.paths.send_udp(local, server, &request);
+            }
+        }
+    }
+
+    /// Does what has become due.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.fall_back(now);
+        for (local, server, request) in self.gather.tick(now) {
+            self.paths.send_udp(local, server, &request);
+        }
+        self.now();
+    }
+
+    /// Tells str0m the time, without which it begins nothing, and does what has become due.
     fn now(&mut self) {
         if let Err(error) = self.rtc.handle_input(Input::Timeout(Instant::now())) {
             tracing::debug!("a peer connection's timer: {error}");
@@ -346,9 +364,16 @@ impl Peer {
     fn drain(&mut self) {
         loop {
             match self.rtc.poll_output() {
-                Ok(Output::Transmit(transmit)) => self.paths.send(&transmit),
+                Ok(Output::Transmit(transmit)) => {
+                    if !self.paths.send(&transmit) && !self.gather.send(&transmit, Instant::now()) {
+                        tracing::trace!(source = %transmit.source, "no socket at this address");
+                    }
+                }
                 Ok(Output::Event(event)) => self.take(event),
-                Ok(Output::Timeout(at)) => return self.set_timer(at),
+                Ok(Output::Timeout(at)) => {
+                    self.due = at;
+                    return self.arm();
+                }
                 Err(error) => {
                     tracing::debug!("a peer connection broke: {error}");
                     self.rtc.disconnect();
@@ -359,18 +384,40 @@ impl Peer {
         }
     }
 
-    /// Tries TCP when UDP has led nowhere so far.
-    fn try_tcp(&mut self) {
-        if self.fallback.is_some_and(|at| at <= Instant::now()) {
+    /// As [`Self::seek`], where relays are not what is sought from the beginning.
+    fn seek_directly(&mut self) {
+        if !self.relay_only {
+            self.seek();
+        }
+    }
+
+    /// Relays and TCP are tried if no way is found in a while.
+    fn seek(&mut self) {
+        self.fallback.get_or_insert(Fallback { since: Instant::now(), relays: false });
+        self.arm();
+    }
+
+    /// Tries what else there is, when a direct way over UDP has led nowhere so far.
+    fn fall_back(&mut self, now: Instant) {
+        let Some(fallback) = self.fallback.as_mut().filter(|fallback| fallback.next() <= now) else { return };
+        if self.state == PeerState::Connected {
             self.fallback = None;
-            if self.state != PeerState::Connected {
+        } else if !fallback.relays {
+            fallback.relays = true;
+            self.gather.want_relays(true, now);
+        } else {
+            self.fallback = None;
+            self.gather.want_relays(false, now);
+            if !self.relay_only {
                 self.tcp.iter().for_each(|remote| self.paths.connect(*remote));
             }
         }
     }
 
-    fn set_timer(&mut self, at: Instant) {
-        let at = self.fallback.map_or(at, |fallback| at.min(fallback));
+    /// Sets the timer to what is due first.
+    fn arm(&mut self) {
+        let fallback = self.fallback.as_ref().map(Fallback::next);
+        let at = [fallback, self.gather.wake()].into_iter().flatten().fold(self.due, Instant::min);
         if at != self.deadline {
             self.deadline = at;
             // str0m says "never" with a moment far away.
@@ -390,7 +437,10 @@ impl Peer {
         match event {
             Event::Connected => self.set_state(PeerState::Connected),
             Event::IceConnectionStateChange(state) => match state {
-                IceConnectionState::Disconnected => self.set_state(PeerState::Disconnected),
+                IceConnectionState::Disconnected => {
+                    self.set_state(PeerState::Disconnected);
+                    self.seek();
+                }
                 IceConnectionState::Connected | IceConnectionState::Completed if self.rtc.is_connected() => {
                     self.set_state(PeerState::Connected);
                 }
@@ -443,6 +493,7 @@ impl Peer {
                 self.note_candidate(&candidate);
             }
         }
+        self.seek_directly();
     }
 
     fn note_candidate(&mut self, candidate: &Candidate) {
@@ -454,47 +505,60 @@ impl Peer {
             Protocol::Udp if candidate.kind() != CandidateKind::PeerReflexive => self.reach(candidate.addr()),
             Protocol::Tcp if candidate.tcptype() != Some(TcpType::Active) && !self.tcp.contains(&candidate.addr()) => {
                 self.tcp.push(candidate.addr());
-                self.fallback = Some(Instant::now() + TCP_AFTER);
+                self.seek_directly();
             }
             _ => {}
         }
     }
 
     fn reach(&mut self, remote: SocketAddr) {
+        if self.relay_only {
+            return;
+        }
         match self.paths.reach(remote) {
             Ok(None) => {}
-            Ok(Some(local)) => self.add_local(local, Protocol::Udp),
+            Ok(Some(local)) => self.add_host(local, Protocol::Udp),
             Err(error) => tracing::debug!(%remote, "no way from here: {error}"),
         }
     }
 
-    fn add_local(&mut self, local: SocketAddr, proto: Protocol) {
-        let candidate = match proto {
+    fn add_host(&mut self, local: SocketAddr, proto: Protocol) {
+        self.add_own(match proto {
             Protocol::Tcp => Candidate::builder().tcp().host(local).tcptype(TcpType::Active).build(),
             _ => Candidate::host(local, proto),
-        };
-        let Ok(candidate) = candidate else { return };
+        });
+        if proto == Protocol::Udp {
+            self.ask_for(local);
+        }
+    }
+
+    fn add_own(&mut self, candidate: Result<Candidate, IceError>) {
+        if let (Ok(candidate), false) = (&candidate, self.relay_only) {
+            self.own.push(candidate.clone());
+            self.add_local(candidate.clone());
+        }
+    }
+
+    fn add_local(&mut self, candidate: Candidate) {
+        // One that says nothing more is left out.
+        let Some(candidate) = self.rtc.add_local_candidate(candidate) else { return };
         let told = candidate.to_sdp_string();
-        self.rtc.add_local_candidate(candidate);
-        self.drain();
+        self.now();
         if self.described {
             self.events.push_back(PeerEvent::Candidate(told));
         }
     }
 }
 
-/// A data channel that is to be opened with an offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelPlan {
-    /// Its label.
-    pub label: &'static str,
-    /// Nothing is lost and all comes in order; else each message is sent once, and may come in any order.
-    pub reliable: bool,
-}
-
-impl ChannelPlan {
-    fn config(self) -> ChannelConfig {
-        let reliability = if self.reliable { Reliability::Reliable } else { Reliability::MaxRetransmits { retransmits: 0 } };
-        ChannelConfig { label: self.label.to_owned(), ordered: self.reliable, reliability, ..ChannelConfig::default() }
+/// Gives str0m what has come.
+fn feed(rtc: &mut Rtc, received: &Received<'_>) {
+    let now = Instant::now();
+    match Receive::new(received.proto, received.source, received.destination, received.contents) {
+        Ok(datagram) => {
+            if let Err(error) = rtc.handle_input(Input::Receive(now, datagram)) {
+                tracing::debug!(from = %received.source, "a datagram that cannot be used: {error}");
+            }
+        }
+        Err(error) => tracing::debug!(from = %received.source, "a datagram that is none of WebRTC's: {error}"),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{JoinResponse, ReconnectReason, SyncState, signal_request};
+use livekit_protocol::{JoinResponse, ReconnectReason, ReconnectResponse, SyncState, signal_request};
 
 use super::publisher::Publisher;
 use super::{Room, RoomEvent};
-use crate::transport::livekit::{Disconnect, JoinError};
+use crate::transport::livekit::{Disconnect, JoinError, ice};
 use crate::transport::webrtc::{Peer, PeerState};
 
 /// How long media may take from its first description until it flows.
@@ -86,7 +86,9 @@ impl Room {
     }
 
     /// Signalling goes on where it was: the server is told what we have, and media looks for its way anew.
-    pub(super) fn resumed(&mut self) {
+    pub(super) fn resumed(&mut self, told: &ReconnectResponse) {
+        self.ice = ice::options(&told.ice_servers, told.client_configuration.as_ref(), self.options.relay_only);
+        self.subscriber.set_ice(&self.ice);
         let sync = SyncState {
             answer: self.last_answer.clone(),
             offer: self.publisher.last_offer(),
@@ -101,14 +103,15 @@ impl Room {
         };
         self.signal.send(signal_request::Message::SyncState(sync));
         self.signal.confirm();
-        self.publisher.restart_ice(&self.signal);
+        self.publisher.restart_ice(&self.ice, &self.signal);
         self.phase = Phase::Returning { since: Instant::now(), anew: false };
     }
 
     /// A new session: new connections, the same tracks.
     pub(super) fn rejoined(&mut self, join: &JoinResponse) {
-        self.subscriber = Peer::new(&self.towards);
-        let before = std::mem::replace(&mut self.publisher, Publisher::new(&self.towards));
+        self.ice = ice::options(&join.ice_servers, join.client_configuration.as_ref(), self.options.relay_only);
+        self.subscriber = Peer::new(&self.towards, &self.ice);
+        let before = std::mem::replace(&mut self.publisher, Publisher::new(&self.towards, &self.ice));
         self.mids.clear();
         self.coming.clear();
         self.last_answer = None;
