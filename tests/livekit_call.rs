@@ -7,8 +7,10 @@ use std::path::Path;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use common::coturn::{Coturn, PASSWORD, USER};
+use common::cut::Line;
 use common::livekit::{LiveKitServer, Options, Peer, agent_worker, gaps, tone_level, tone_seconds};
-use common::{path, trunkline, until};
+use common::{call_folder, path, suite, trunkline, until};
 use serde_json::{Value, json};
 use trunkline::call::{CallIds, EndReason, Leg, LegCommand, LegEvent};
 use trunkline::transport::livekit::{Grants, JoinError, Room, RoomEvent, RoomOptions, Server};
@@ -84,11 +86,11 @@ fn assert_is_one_tone(heard: &[i16], right: f64, wrong: f64) {
 }
 
 /// The dial and an independent client as the agent: each hears the other's tone, whole.
-async fn tones_both_ways(server: &LiveKitServer) {
+async fn tones_both_ways(server: &LiveKitServer, way: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut agent = Peer::joined(server, "tones", "agent", json!({"kind": "agent", "record": path(folder.path())}));
     agent.tell("tone", json!({"hz": 700}));
-    let mut leg = dial(server, "livekit://tones").await;
+    let mut leg = dial(server, way).await;
     let (heard, events) = talk(&mut *leg, |heard, _| heard.len() > 4 * RATE as usize).await;
     assert_is_one_tone(&heard, 700.0, 440.0);
     assert!(events.iter().all(|event| !matches!(event, LegEvent::Fault { .. })), "{events:?}");
@@ -102,12 +104,13 @@ async fn tones_both_ways(server: &LiveKitServer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_independent_client_and_the_dial_hear_each_other_whole() {
-    tones_both_ways(&LiveKitServer::start()).await;
+    tones_both_ways(&LiveKitServer::start(), "livekit://tones").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn media_goes_over_tcp_where_the_server_has_no_udp() {
-    tones_both_ways(&LiveKitServer::start_with(&Options { tcp_only: true, ..Options::default() })).await;
+    let server = LiveKitServer::start_with(&Options { tcp_only: true, ..Options::default() });
+    tones_both_ways(&server, "livekit://tones").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,11 +142,63 @@ async fn keys_texts_data_and_mutes_pass_and_the_agent_that_leaves_hangs_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn media_goes_over_the_servers_own_turn_service_alone() {
+    let server = LiveKitServer::start_with(&Options { turn: true, ..Options::default() });
+    tones_both_ways(&server, "livekit://tones?relay=only").await;
+    assert_eq!(way_of(&server, "caller"), "turn");
+}
+
+/// The kind of way on which the server has met a participant first.
+fn way_of(server: &LiveKitServer, identity: &str) -> String {
+    let log = server.log();
+    let of = format!("\"participant\": \"{identity}\"");
+    let line = log.lines().find(|line| line.contains("participant active") && line.contains(&of));
+    let way = line.and_then(|line| line.split("\"connectionType\": \"").nth(1)?.split('"').next());
+    way.unwrap_or_else(|| panic!("{log}")).to_owned()
+}
+
+/// A caller behind a firewall that lets nothing but TLS out, and checks the certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_over_turn_over_tls() {
+    let turn = Coturn::start(&[]);
+    let port = turn.tls.port();
+    let servers = json!([{"host": "localhost", "port": port, "protocol": "tls", "username": USER, "credential": PASSWORD}]);
+    let server = LiveKitServer::start_with(&Options { turn_servers: Some(servers.to_string()), ..Options::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let mut agent = Peer::joined(&server, "tls", "agent", json!({"kind": "agent", "record": path(folder.path())}));
+    agent.tell("tone", json!({"hz": 700}));
+    let (suite, out) = (suite(folder.path(), &["Thank you, goodbye. <endcall/>"]), folder.path().join("out"));
+    let to = "livekit://tls?relay=only";
+    let call = ["call", "--to", to, "--suite", path(&suite), "--out", path(&out)];
+    let mut command = trunkline(&call);
+    let called = command.envs(server.env()).env("SSL_CERT_FILE", &turn.certificate).output().unwrap();
+    let said = String::from_utf8_lossy(&called.stderr).into_owned();
+    assert!(!said.contains(PASSWORD));
+    let out = call_folder(&out);
+    assert_eq!(way_of(&server, "caller"), "turn");
+    let heard = common::wav(&out.join("agent.wav"));
+    let seconds = tone_seconds(&heard, RATE, 700.0, DBFS);
+    assert!(seconds > 1.0, "{seconds} s of the agent's tone: {said}");
+    let loud = agent.recording_of("caller").iter().filter(|sample| sample.unsigned_abs() > 1000).count();
+    assert!(loud > 5_000, "{loud} loud samples of the caller: {said}");
+    turn.wait_for_line(&["method=TLSv1", "lifetime=0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_restarted_in_mid_call_is_joined_anew_and_the_gap_stays_a_gap() {
-    let mut server = LiveKitServer::start();
+    restarted_in_mid_call(LiveKitServer::start(), "livekit://restart").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_had_anew_from_a_server_that_is_restarted_in_mid_call() {
+    let server = LiveKitServer::start_with(&Options { turn: true, ..Options::default() });
+    restarted_in_mid_call(server, "livekit://restart?relay=only").await;
+}
+
+async fn restarted_in_mid_call(mut server: LiveKitServer, way: &str) {
     let mut agent = Peer::joined(&server, "restart", "agent", json!({"kind": "agent"}));
     agent.tell("tone", json!({"hz": 700}));
-    let mut leg = dial(&server, "livekit://restart").await;
+    let mut leg = dial(&server, way).await;
     talk(&mut *leg, |heard, _| heard.len() > 2 * RATE as usize).await;
     let begun = Instant::now();
     server.restart();
@@ -166,6 +221,65 @@ async fn a_server_that_is_restarted_in_mid_call_is_joined_anew_and_the_gap_stays
     let silent_s = heard_s - tone_seconds(&heard, RATE, 700.0, DBFS);
     assert!(silent_s > 0.1, "an outage with only {silent_s} s of silence");
     hang_up(&mut *leg).await;
+}
+
+/// Talks until the call is back after something was lost: whether the session is a new one, and what happened.
+async fn talk_until_back(leg: &mut dyn Leg) -> (bool, Vec<LegEvent>) {
+    let back = |event: &LegEvent| match event {
+        LegEvent::Data(data) if data["livekit"] == "reconnected" => data["anew"].as_bool(),
+        _ => None,
+    };
+    let (_, events) = talk(leg, |_, events| events.iter().any(|event| back(event).is_some())).await;
+    (events.iter().find_map(back).expect("it was seen"), events)
+}
+
+async fn hears(leg: &mut dyn Leg, hz: f64) {
+    let second = RATE as usize;
+    let (heard, events) =
+        talk(leg, |heard, _| heard.len() > second && tone_level(&heard[heard.len() - second / 2..], RATE, hz) > DBFS - 3.0).await;
+    let reconnecting = events.iter().any(|event| matches!(event, LegEvent::Fault { .. }));
+    assert!(!reconnecting && !heard.is_empty(), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_signalling_connection_is_resumed_and_media_goes_on() {
+    for way in ["livekit://lost", "livekit://lost?relay=only"] {
+        let server = LiveKitServer::start_with(&Options { turn: true, ..Options::default() });
+        let http = url::Url::parse(&server.url()).unwrap();
+        let line = Line::to(http.socket_addrs(|| None).unwrap()[0]);
+        let mut agent = Peer::joined(&server, "lost", "agent", json!({"kind": "agent"}));
+        agent.tell("tone", json!({"hz": 700}));
+        let url = format!("ws://{}", line.address);
+        let api = Server::new(&url, server.key(), Secret::new(server.secret()).unwrap()).unwrap();
+        let options = ConnectOptions { livekit: Some(api), ..options(&server, 30) };
+        let parsed: WayOut = way.parse().unwrap();
+        let mut leg = parsed.connect(&options, &CallIds::default(), &mut SetUp::default()).await.unwrap();
+        hears(&mut *leg, 700.0).await;
+        line.cut();
+        let (anew, events) = talk_until_back(&mut *leg).await;
+        assert!(!anew, "{way}: {events:?}");
+        hears(&mut *leg, 700.0).await;
+        let (events, _) = hang_up(&mut *leg).await;
+        assert!(events.iter().all(|event| !matches!(event, LegEvent::Fault { .. })), "{way}: {events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_breaks_in_mid_call_is_asked_for_again() {
+    let turn = Coturn::start(&[]);
+    let line = Line::to(turn.address);
+    let (host, port) = (line.address.ip(), line.address.port());
+    let servers = json!([{"host": host, "port": port, "protocol": "tcp", "username": USER, "credential": PASSWORD}]);
+    let server = LiveKitServer::start_with(&Options { turn_servers: Some(servers.to_string()), ..Options::default() });
+    let mut agent = Peer::joined(&server, "breaks", "agent", json!({"kind": "agent"}));
+    agent.tell("tone", json!({"hz": 700}));
+    let mut leg = dial(&server, "livekit://breaks?relay=only").await;
+    hears(&mut *leg, 700.0).await;
+    line.cut();
+    talk_until_back(&mut *leg).await;
+    hears(&mut *leg, 700.0).await;
+    hang_up(&mut *leg).await;
+    assert_eq!(turn.log().matches("ALLOCATE processed, success").count(), 4, "two connections, twice: {}", turn.log());
 }
 
 async fn fails(server: &LiveKitServer, way: &str, step_s: u64) -> (String, String) {
