@@ -184,6 +184,17 @@ async fn a_call_goes_over_turn_over_tls() {
     turn.wait_for_line(&["method=TLSv1", "lifetime=0"]);
 }
 
+#[test]
+fn an_address_can_ask_for_relays_alone() {
+    let shown = |way: &str| way.parse::<WayOut>().map(|way| way.to_string()).map_err(|error| error.to_string());
+    assert_eq!(shown("livekit://room?relay=only").unwrap(), "livekit://room?relay=only");
+    assert_eq!(shown("livekit://?agent=me&relay=only&metadata=x").unwrap(), "livekit://?agent=me&relay=only");
+    for relay in ["never", ""] {
+        let error = shown(&format!("livekit://room?relay={relay}")).unwrap_err();
+        assert!(error.contains("relay can only be \"only\""), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_restarted_in_mid_call_is_joined_anew_and_the_gap_stays_a_gap() {
     restarted_in_mid_call(LiveKitServer::start(), "livekit://restart").await;

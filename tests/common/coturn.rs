@@ -34,7 +34,7 @@ impl Coturn {
         std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
         let (port, tls) = (free_port(), free_port());
         let mut lines = format!(
-            "listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nlistening-port={port}\ntls-listening-port={tls}\n\
+            "listening-ip=127.0.0.1\nlistening-port={port}\ntls-listening-port={tls}\n\
              lt-cred-mech\nuser={USER}:{PASSWORD}\nrealm=trunkline.test\nallow-loopback-peers\nno-cli\nno-dtls\nverbose\n\
              relay-threads=1\n"
         );
@@ -43,6 +43,9 @@ impl Coturn {
             writeln!(lines, "{name}={}", file.display()).expect("a text");
         }
         lines.push_str("simple-log\nno-stdout-log\n");
+        if !more.iter().any(|line| line.starts_with("relay-ip=")) {
+            lines.push_str("relay-ip=127.0.0.1\n");
+        }
         more.iter().for_each(|line| writeln!(lines, "{line}").expect("a text"));
         std::fs::write(&config, lines).expect("a file");
         let mut command = Command::new(binary());

@@ -56,13 +56,25 @@ async fn audio_goes_over_a_relay_that_is_spoken_to_over_tcp() {
 }
 
 #[tokio::test]
-async fn two_relays_speak_to_each_other() {
+async fn two_relays_that_are_found_by_name_speak_to_each_other() {
     let coturn = Coturn::start(&[]);
-    let [udp, tcp] = ["udp", "tcp"].map(|transport| format!("turn:{}?transport={transport}", coturn.address));
+    let port = coturn.address.port();
+    let [udp, tcp] = ["udp", "tcp"].map(|transport| format!("turn:localhost:{port}?transport={transport}"));
     let [offering, answering] = [udp, tcp].map(|url| ice(&[url], USER, PASSWORD, true));
     let mut pair = Pair::new(&offering, &answering, [all, all]);
     pair.talk_for(PACKETS).await;
     assert!(pair.told.iter().all(|told| told.len() == 1 && told[0].contains("typ relay")), "{:?}", pair.told);
+}
+
+#[tokio::test]
+async fn a_server_that_has_nothing_but_ipv6_relays_over_it() {
+    let coturn = Coturn::start(&["listening-ip=::1", "relay-ip=::1"]);
+    for transport in ["udp", "tcp"] {
+        let url = format!("turn:[::1]:{}?transport={transport}", coturn.address.port());
+        let mut pair = Pair::new(&ice(&[url], USER, PASSWORD, true), &IceOptions::default(), [all, all]);
+        pair.talk_for(PACKETS / 2).await;
+        assert!(address(pair.candidates(0, "relay")[0]).is_ipv6(), "{:?}", pair.told);
+    }
 }
 
 #[tokio::test]

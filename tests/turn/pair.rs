@@ -70,7 +70,7 @@ impl Pair {
         let mut clock = tokio::time::interval(Duration::from_millis(20));
         let begun = Instant::now();
         while !done(self) {
-            assert!(begun.elapsed() < PATIENCE, "{:?} {:?}", self.told, self.got.len());
+            assert!(begun.elapsed() < PATIENCE, "{:?} {} {}", self.told, self.got.len(), self.offering.no_way());
             let next = poll_fn(|cx| {
                 if let Poll::Ready(event) = self.offering.poll_event(cx) {
                     return Poll::Ready(Some((0, event)));
@@ -145,7 +145,7 @@ fn pass(sdp: &str, filter: Filter, told: &mut Vec<String>) -> String {
 /// The address of a candidate.
 pub fn address(candidate: &str) -> SocketAddr {
     let parts: Vec<&str> = candidate.split(' ').collect();
-    format!("{}:{}", parts[4], parts[5]).parse().expect("an address")
+    SocketAddr::new(parts[4].parse().expect("an address"), parts[5].parse().expect("a port"))
 }
 
 /// These servers; `relay_only`: nothing but relays.

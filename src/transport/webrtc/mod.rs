@@ -1,5 +1,6 @@
 //! WebRTC media without libwebrtc. [`Peer`] is a connection over our own sockets (str0m does ICE, DTLS, SRTP and SCTP; who
-//! signals what to whom is the business of the wires above, as [`super::livekit`]), [`JitterBuffer`] makes of the received
+//! signals what to whom is the business of the wires above, as [`super::livekit`]), with STUN and TURN servers where
+//! [`IceOptions`] name some; [`JitterBuffer`] makes of the received
 //! packets one frame every 20 ms, and [`Timeline`] places them for a recording by their senders' clocks.
 
 mod delay;

@@ -327,8 +327,9 @@ impl Turn {
     }
 
     fn allocated(&mut self, message: &Message<'_>, now: Instant) {
-        let address = address(message, XOR_RELAYED_ADDRESS);
-        match address.filter(|address| address.port() != 0 && !address.ip().is_unspecified()) {
+        let given = (0..2).filter_map(|at| address(message, &message.nth_raw_attribute(XOR_RELAYED_ADDRESS, at)?));
+        // coturn puts an empty address before an IPv6 one.
+        match given.into_iter().find(|address| address.port() != 0 && !address.ip().is_unspecified()) {
             Some(relayed) => self.lives(relayed, lifetime(message), now),
             None => self.end("the server gave no relayed address"),
         }
@@ -459,12 +460,12 @@ impl Turn {
 fn data(message: &Message<'_>) -> Option<(SocketAddr, Range<usize>)> {
     let (offset, data) = message.raw_attribute_and_offset(DATA_ATTRIBUTE)?;
     let start = offset + 4;
-    Some((address(message, XOR_PEER_ADDRESS)?, start..start + data.value.len()))
+    let peer = address(message, &message.raw_attribute(XOR_PEER_ADDRESS)?)?;
+    Some((peer, start..start + data.value.len()))
 }
 
-fn address(message: &Message<'_>, attribute: AttributeType) -> Option<SocketAddr> {
-    let address = XorSocketAddr::from_raw(&message.raw_attribute(attribute)?).ok()?;
-    Some(address.addr(message.transaction_id()))
+fn address(message: &Message<'_>, attribute: &RawAttribute<'_>) -> Option<SocketAddr> {
+    Some(XorSocketAddr::from_raw(attribute).ok()?.addr(message.transaction_id()))
 }
 
 fn lifetime(message: &Message<'_>) -> u32 {

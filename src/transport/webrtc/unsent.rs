@@ -37,17 +37,18 @@ impl Unsent {
     /// Sends what waits, as far as there is room.
     ///
     /// # Errors
-    /// Of the socket: that datagram is lost.
+    /// The last of the socket's: the datagram is lost.
     pub(super) fn flush(&mut self, socket: &UdpSocket, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut result = Ok(());
         while let Some((to, datagram)) = self.0.front() {
             let sent = match to {
                 Some(to) => socket.poll_send_to(cx, datagram, *to),
                 None => socket.poll_send(cx, datagram),
             };
-            let Poll::Ready(sent) = sent else { return Ok(()) };
+            let Poll::Ready(sent) = sent else { break };
             self.0.pop_front();
-            sent?;
+            result = sent.map(drop).and(result);
         }
-        Ok(())
+        result
     }
 }
