@@ -77,6 +77,11 @@ async fn hang_up(leg: &mut dyn Leg) -> (Vec<LegEvent>, EndReason) {
 }
 
 fn assert_is_one_tone(heard: &[i16], right: f64, wrong: f64) {
+    // A track is there some time before it is spoken on.
+    let loud = |sample: &i16| sample.unsigned_abs() > 1000;
+    let (Some(first), Some(last)) = (heard.iter().position(loud), heard.iter().rposition(loud)) else { panic!("nothing is heard") };
+    let heard = &heard[first..=last];
+    assert!(heard.len() > 2 * RATE as usize, "{} samples from the first to the last loud one", heard.len());
     let middle = &heard[heard.len() / 4..heard.len() * 3 / 4];
     let level = tone_level(middle, RATE, right);
     assert!((level - DBFS).abs() < 1.5, "{right} Hz at {level} dBFS");
@@ -276,6 +281,26 @@ async fn a_lost_signalling_connection_is_resumed_and_media_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn why_no_relay_is_had_is_told_when_there_is_no_other_way() {
+    let turn = Coturn::start(&[]);
+    let [host, port] = [turn.address.ip().to_string(), turn.address.port().to_string()];
+    let tls = turn.tls.port();
+    let wrong = "another-password-that-nobody-may-see";
+    let servers = json!([
+        {"host": host, "port": port.parse::<u16>().unwrap(), "protocol": "udp", "username": USER, "credential": wrong},
+        {"host": "localhost", "port": tls, "protocol": "tls", "username": USER, "credential": PASSWORD},
+    ]);
+    let server = LiveKitServer::start_with(&Options { turn_servers: Some(servers.to_string()), ..Options::default() });
+    let (error, _) = fails(&server, "livekit://refused?relay=only", 30).await;
+    let refused = format!("turn:{host}:{port}?transport=udp at {host}:{port}: the server does not take the credential: 401");
+    assert!(error.contains("ICE found no way: tried from none to udp 127.0.0.1:"), "{error}");
+    assert!(error.contains(&refused) && error.contains("its certificate is not trusted"), "{error}");
+    assert!(!error.contains(wrong) && !error.contains(PASSWORD), "{error}");
+    let (error, _) = fails(&LiveKitServer::start(), "livekit://none?relay=only", 30).await;
+    assert!(error.contains("relays: none is known, and no other way may be used"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_breaks_in_mid_call_is_asked_for_again() {
     let turn = Coturn::start(&[]);
     let line = Line::to(turn.address);
@@ -373,11 +398,22 @@ async fn a_participant_that_is_sent_away_hears_why() {
     let server = LiveKitServer::start();
     let api = api(&server);
     let token = |identity: &str| api.room_token("away", identity, Duration::from_secs(60), &Grants::default()).unwrap();
-    let joined = async |identity: &str| Room::join(api.url(), &token(identity), RoomOptions::default()).await.unwrap();
-    let why = async |room: &mut Room| loop {
-        if let RoomEvent::Disconnected { reason, .. } = poll_fn(|cx| room.poll_event(cx)).await {
-            return reason.to_string();
-        }
+    // The server may send no word to one who is sent away before media is there.
+    let joined = async |identity: &str| {
+        let mut room = Room::join(api.url(), &token(identity), RoomOptions::default()).await.unwrap();
+        let connected = async { while !matches!(poll_fn(|cx| room.poll_event(cx)).await, RoomEvent::Connected) {} };
+        tokio::time::timeout(common::PATIENCE, connected).await.expect("media is there in time");
+        room
+    };
+    let why = async |room: &mut Room| {
+        let told = async {
+            loop {
+                if let RoomEvent::Disconnected { reason, .. } = poll_fn(|cx| room.poll_event(cx)).await {
+                    return reason.to_string();
+                }
+            }
+        };
+        tokio::time::timeout(common::PATIENCE, told).await.expect("it is told in time")
     };
     let mut first = joined("twin").await;
     let mut twin = joined("twin").await;

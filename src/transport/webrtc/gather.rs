@@ -203,6 +203,20 @@ impl Gather {
         told.chain(unasked).collect()
     }
 
+    /// No TURN server will relay: each has refused, is gone or cannot be found.
+    pub(super) fn has_no_relays(&self) -> bool {
+        let over = |known: &Known, address: &SocketAddr| {
+            let of_it = |relay: &&Relay| relay.address == *address && relay.server.via() == known.server.via();
+            self.relays.iter().find(of_it).is_some_and(Relay::is_over)
+        };
+        let turn = self.servers.iter().filter(|known| known.server.via().is_some());
+        turn.into_iter().all(|known| match &known.place {
+            Place::Unasked | Place::Asked(_) => false,
+            Place::At(addresses) => addresses.iter().all(|address| over(known, address)),
+            Place::Nowhere(_) => true,
+        })
+    }
+
     /// Gives the relays back.
     pub(super) fn close(&mut self, now: Instant) {
         self.servers.clear();

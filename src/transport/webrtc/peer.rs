@@ -135,6 +135,12 @@ impl Peer {
         self.heard
     }
 
+    /// There will be no connection: nothing but relays may be used, and no server relays.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.relay_only && self.gather.has_no_relays()
+    }
+
     /// Why there is no connection, in the terms of what was tried.
     #[must_use]
     pub fn no_way(&self) -> PeerError {

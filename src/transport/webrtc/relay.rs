@@ -16,7 +16,6 @@ use super::ice_server::{IceServer, Service, Via};
 use super::stun::{HEADER, LONGEST_MESSAGE};
 use super::turn::{FIRST_CHANNEL, Turn};
 use super::unsent::Unsent;
-use crate::transport::Secret;
 use crate::transport::tls::{self, Wire};
 
 /// How long the way to the server may take to open.
@@ -37,8 +36,6 @@ enum Way {
 pub(super) struct Relay {
     pub(super) server: IceServer,
     pub(super) address: SocketAddr,
-    username: String,
-    credential: Secret,
     turn: Option<Turn>,
     way: Way,
     /// The relayed address, once it was told.
@@ -60,21 +57,15 @@ pub(super) enum RelayGot {
 impl Relay {
     /// Asks `server`, which is at `address`. None: it is no TURN server.
     pub(super) fn ask(server: &IceServer, address: SocketAddr, now: Instant) -> Option<Self> {
-        let Service::Turn { via, username, credential } = &server.service else { return None };
-        let mut turn = None;
-        let way = match via {
+        let (way, turn) = match server.via()? {
             Via::Udp => match connected_socket(address) {
-                Ok(socket) => {
-                    turn = Some(Turn::new(username, credential, false, now));
-                    Way::Udp { socket, unsent: Unsent::default() }
-                }
-                Err(error) => Way::Gone(error.to_string()),
+                Ok(socket) => (Way::Udp { socket, unsent: Unsent::default() }, allocation(server, now)),
+                Err(error) => (Way::Gone(error.to_string()), None),
             },
-            Via::Tcp => Way::Opening(Box::pin(open(address, None))),
-            Via::Tls => Way::Opening(Box::pin(open(address, Some(server.host.clone())))),
+            Via::Tcp => (Way::Opening(Box::pin(open(address, None))), None),
+            Via::Tls => (Way::Opening(Box::pin(open(address, Some(server.host.clone())))), None),
         };
-        let (username, credential) = (username.clone(), credential.clone());
-        let mut relay = Self { server: server.clone(), address, username, credential, turn, way, told: None, trouble: None };
+        let mut relay = Self { server: server.clone(), address, turn, way, told: None, trouble: None };
         relay.send_out();
         Some(relay)
     }
@@ -84,7 +75,7 @@ impl Relay {
         let status = match (&self.way, &self.turn) {
             (Way::Gone(reason), _) => reason.clone(),
             (_, Some(turn)) => turn.status(),
-            (_, None) => "it does not open".to_owned(),
+            (_, None) => "it has not opened so far".to_owned(),
         };
         let trouble = self.trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
         format!("{} at {}: {status}{trouble}", self.server, self.address)
@@ -182,7 +173,7 @@ impl Relay {
                         Err(reason) => return Poll::Ready(Err(reason)),
                     };
                     self.way = Way::Stream { stream, incoming: Frames::default(), outgoing: VecDeque::new() };
-                    self.turn = Some(Turn::new(&self.username, &self.credential, true, Instant::now()));
+                    self.turn = allocation(&self.server, Instant::now());
                     self.send_out();
                 }
                 Way::Udp { socket, unsent } => {
@@ -271,6 +262,12 @@ fn flush(stream: &mut Box<dyn Wire>, outgoing: &mut VecDeque<u8>, cx: &mut Conte
         Poll::Ready(flushed) => flushed,
         Poll::Pending => Ok(()),
     }
+}
+
+/// Asks for an allocation. None: it is no TURN server.
+fn allocation(server: &IceServer, now: Instant) -> Option<Turn> {
+    let Service::Turn { via, username, credential } = &server.service else { return None };
+    Some(Turn::new(username, credential, *via != Via::Udp, now))
 }
 
 fn connected_socket(address: SocketAddr) -> io::Result<UdpSocket> {

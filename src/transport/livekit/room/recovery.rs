@@ -123,6 +123,7 @@ impl Room {
     /// Looks whether media still comes, twice a second.
     pub(super) fn check_health(&mut self) {
         match self.phase {
+            Phase::Starting { .. } if self.subscriber.is_hopeless() => self.no_media(),
             Phase::Starting { media_since: Some(since) } if since.elapsed() > MEDIA_TIME => self.no_media(),
             Phase::Returning { since, anew } => {
                 // After a resume the old way may still be good: no change of state tells it.
