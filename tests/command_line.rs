@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::{built_in_agent, path, run, suite, trunkline};
@@ -20,20 +21,11 @@ fn error_of(output: &Output, code: i32) -> String {
     said
 }
 
-#[test]
-fn the_demo_is_the_whole_way_and_everything_is_in_its_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("demo");
-    let begun = std::time::Instant::now();
-    let output = trunkline(&["demo", "--out", path(&out), "--format", "json"])
-        .env("TRUNKLINE_LEDGER", folder.path().join("ledger.sqlite"))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+/// The demo's folder and report are whole: one recorded, measured run for each of its four scenarios.
+fn is_whole(output: &Output, out: &Path, mode: &str, latency_ms: std::ops::Range<f64>) -> Value {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(begun.elapsed().as_secs() < 60, "the demo took {:?}", begun.elapsed());
     let report: Value = serde_json::from_slice(&output.stdout).expect("stdout is one JSON document");
-    assert_eq!((&report["mode"], &report["status"], &report["verdict"]), (&"chirp".into(), &"completed".into(), &"passed".into()));
+    assert_eq!((&report["mode"], &report["status"], &report["verdict"]), (&mode.into(), &"completed".into(), &"passed".into()));
     let runs = report["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 4);
     for run in runs {
@@ -41,12 +33,13 @@ fn the_demo_is_the_whole_way_and_everything_is_in_its_folder() {
         for file in ["caller.wav", "agent.wav", "stereo.wav", "events.jsonl", "call.json", "labels.txt"] {
             assert!(recording.join(file).exists(), "{file}");
         }
+        let call: Value = serde_json::from_slice(&fs::read(recording.join("call.json")).unwrap()).unwrap();
+        assert_eq!(call["ids"]["run_id"], run["run_id"].as_u64().unwrap().to_string(), "{call}");
         let latency = run["measures"]["response_latency"]["p50"]["value"].as_f64().unwrap();
-        assert!((300.0..1500.0).contains(&latency), "the scripted agent answers half a second after the caller: {latency} ms");
+        assert!(latency_ms.contains(&latency), "the scripted agent answers half a second after the caller: {latency} ms");
     }
     let barge_ins: Vec<_> = runs.iter().flat_map(|run| run["measures"]["barge_in"]["events"].as_array().unwrap()).collect();
-    let scripted = barge_ins.iter().find(|event| event["scripted"] == true).expect("one scenario interrupts");
-    assert!(scripted["stopped_after_ms"].as_f64().unwrap() < 500.0 && scripted["yielded"] == true, "{scripted}");
+    assert!(barge_ins.iter().any(|event| event["yielded"] == true), "one scenario interrupts: {barge_ins:?}");
     assert_eq!(serde_json::from_slice::<Value>(&fs::read(out.join("report.json")).unwrap()).unwrap(), report);
     let junit = fs::read_to_string(out.join("junit.xml")).unwrap();
     assert_eq!(junit.matches("<testcase ").count(), 4);
@@ -55,6 +48,46 @@ fn the_demo_is_the_whole_way_and_everything_is_in_its_folder() {
         let fields: Vec<_> = label.split('\t').collect();
         assert!(fields.len() == 3 && fields[0].parse::<f64>().unwrap() <= fields[1].parse::<f64>().unwrap(), "{label:?}");
     }
+    report
+}
+
+fn demo(way: &[&str], out: &Path) -> Command {
+    let mut command = trunkline(&["demo"]);
+    command.args(way).args(["--out", path(out), "--format", "json"]).stdin(Stdio::null());
+    command.env("TRUNKLINE_LEDGER", out.with_extension("ledger.sqlite"));
+    command
+}
+
+#[test]
+fn the_demo_is_the_whole_way_and_everything_is_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("demo");
+    let begun = std::time::Instant::now();
+    let report = is_whole(&demo(&[], &out).output().unwrap(), &out, "chirp", 300.0..1500.0);
+    assert!(begun.elapsed().as_secs() < 60, "the demo took {:?}", begun.elapsed());
+    let runs = report["runs"].as_array().unwrap();
+    let barge_ins: Vec<_> = runs.iter().flat_map(|run| run["measures"]["barge_in"]["events"].as_array().unwrap()).collect();
+    let scripted = barge_ins.iter().find(|event| event["scripted"] == true).expect("one scenario interrupts");
+    assert!(scripted["stopped_after_ms"].as_f64().unwrap() < 500.0 && scripted["yielded"] == true, "{scripted}");
+}
+
+/// A server of the demo's own, found on PATH; a worker in front of the agent; each room recorded and tied to its run.
+#[test]
+fn the_demo_goes_through_real_rooms_too_and_ends_its_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("demo");
+    let program = common::livekit::binary();
+    let output = demo(&["livekit"], &out).env("PATH", program.parent().unwrap()).output().unwrap();
+    is_whole(&output, &out, "livekit_v2", 300.0..2500.0);
+    let said = text(&output.stderr);
+    let address = said.lines().find_map(|line| line.strip_prefix("livekit-server ws://")).expect("it says where");
+    let address: std::net::SocketAddr = address.split(' ').next().unwrap().parse().unwrap();
+    let gone = std::net::TcpStream::connect(address).is_err();
+    assert!(gone, "the server goes on at {address}");
+
+    let output = demo(&["livekit"], &out).env("PATH", folder.path()).output().unwrap();
+    let error = error_of(&output, 2);
+    assert!(error.contains("no livekit-server on PATH") && error.contains("LIVEKIT_URL"), "{error}");
 }
 
 #[test]

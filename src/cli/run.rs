@@ -31,6 +31,7 @@ use crate::transport::livekit::recorder::RoomRecorder;
 use crate::transport::{WayOut, livekit};
 pub(super) use calls::WayIn;
 pub(super) use carry_out::{Plan, Sandboxed, Where, carry_out, not_started};
+pub(super) use rooms::recorder as room_recorder;
 
 /// Starts the runs of a payload once, follows them to their end and reports them
 #[derive(Debug, clap::Args)]
@@ -196,7 +197,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
     check_sandbox(running, calls)?;
     let way_in = WayIn::of(calls, &config)?;
     let door_is_set = way_in.as_ref().is_some_and(|way_in| way_in.is_set(&config));
-    let rooms = if running.record { Some(room_recorder(calls, waits, &body, &out)?) } else { None };
+    let rooms = if running.record { Some(record_rooms(calls, waits, &body, &out)?) } else { None };
     let desk = match way_in.filter(|_| waits) {
         Some(way_in) => {
             let (agent, connect) = agent(running.to.as_ref(), running.rate, &config)?;
@@ -248,7 +249,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
 }
 
 /// What records the rooms of a run that is followed to its end.
-fn room_recorder(calls: Mode, waits: bool, body: &Value, out: &Path) -> Result<RoomRecorder, Failure> {
+fn record_rooms(calls: Mode, waits: bool, body: &Value, out: &Path) -> Result<RoomRecorder, Failure> {
     if calls != Mode::LivekitV2 {
         return Err(Failure::usage(format!(
             "--record belongs to livekit_v2: the calls of {calls} are recorded where they come in"
@@ -260,7 +261,7 @@ fn room_recorder(calls: Mode, waits: bool, body: &Value, out: &Path) -> Result<R
     let server = livekit_server()?.ok_or_else(|| {
         Failure::usage("no LiveKit server to record at").hint("set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
     })?;
-    Ok(rooms::recorder(server, body, out))
+    Ok(room_recorder(server, body, out))
 }
 
 /// The mode in which the calls are placed: a suite takes its channel's.

@@ -129,7 +129,8 @@ async fn registered(server: Server, worker: &WorkerOptions, to: &WayOut) -> Resu
     Ok(registered)
 }
 
-fn unregistered(error: WorkerError) -> Failure {
+/// A worker that the server does not take.
+pub(super) fn unregistered(error: WorkerError) -> Failure {
     if error.is_unauthorized() {
         return Failure::usage(&error).hint("both must be a pair that the server has under `keys`");
     }

@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
@@ -35,9 +35,15 @@ pub struct Options {
     pub turn: bool,
     /// Other TURN servers that its participants are told of (YAML, a flow sequence).
     pub turn_servers: Option<String>,
+    /// Media goes over one UDP port on 127.0.0.1 alone, which the server announces at [`ANNOUNCED`]: whoever stands there sees
+    /// every datagram.
+    pub behind_a_proxy: bool,
     /// Lines that are put at the end of its configuration (YAML).
     pub more: String,
 }
+
+/// Where a server that is behind a proxy says that it is.
+pub const ANNOUNCED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 struct Ports {
     http: u16,
@@ -93,6 +99,11 @@ impl LiveKitServer {
         format!("ws://127.0.0.1:{}", self.ports.http)
     }
 
+    /// The server's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn key(&self) -> &'static str {
         KEY
     }
@@ -109,6 +120,16 @@ impl LiveKitServer {
     /// The TCP port for media.
     pub fn tcp_port(&self) -> u16 {
         self.ports.tcp
+    }
+
+    /// The first UDP port for media.
+    pub fn udp_port(&self) -> u16 {
+        self.ports.udp
+    }
+
+    /// Where it takes signalling.
+    pub fn signalling(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.http).into()
     }
 
     /// The UDP port of its TURN service.
@@ -131,9 +152,14 @@ impl Drop for LiveKitServer {
 fn configuration(options: &Options, ports: &Ports) -> String {
     let Ports { http, tcp, udp, turn } = ports;
     let last = udp + UDP_PORTS - 1;
-    let media = match options.tcp_only {
-        true => "  force_tcp: true\n".to_owned(),
-        false => format!("  port_range_start: {udp}\n  port_range_end: {last}\n"),
+    let (node, tcp) = if options.behind_a_proxy { (ANNOUNCED, &0) } else { (Ipv4Addr::LOCALHOST, tcp) };
+    let media = match options {
+        Options { tcp_only: true, .. } => "  force_tcp: true\n".to_owned(),
+        // With ICE lite the server looks for no way of its own, past the proxy.
+        Options { behind_a_proxy: true, .. } => {
+            format!("  udp_port: {udp}\n  use_ice_lite: true\n  ips:\n    includes: [127.0.0.1/32]\n")
+        }
+        _ => format!("  port_range_start: {udp}\n  port_range_end: {last}\n"),
     };
     // Without one the server names some on the Internet.
     let stun = format!("  stun_servers: [\"127.0.0.1:{turn}\"]\n");
@@ -150,7 +176,7 @@ fn configuration(options: &Options, ports: &Ports) -> String {
     };
     format!(
         "port: {http}\nbind_addresses: [127.0.0.1]\nkeys:\n  {KEY}: {SECRET}\nlogging:\n  level: info\n\
-         rtc:\n  tcp_port: {tcp}\n  use_external_ip: false\n  node_ip: 127.0.0.1\n  enable_loopback_candidate: true\n{media}{stun}{turn_servers}{webhooks}{turn}{}",
+         rtc:\n  tcp_port: {tcp}\n  use_external_ip: false\n  node_ip: {node}\n  enable_loopback_candidate: true\n{media}{stun}{turn_servers}{webhooks}{turn}{}",
         options.more
     )
 }
@@ -164,7 +190,7 @@ fn spawn(folder: &Path) -> Child {
 }
 
 /// The server on PATH, else the one that `scripts/livekit-server` has built.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let built = root().join("target/tools");
     std::env::split_paths(&path)

@@ -70,7 +70,7 @@ impl Pair {
         let mut clock = tokio::time::interval(Duration::from_millis(20));
         let begun = Instant::now();
         while !done(self) {
-            assert!(begun.elapsed() < PATIENCE, "{:?} {} {}", self.told, self.got.len(), self.offering.no_way());
+            assert!(begun.elapsed() < PATIENCE, "{:?} {} {:?}", self.told, self.got.len(), self.offering.no_way());
             let next = poll_fn(|cx| {
                 if let Poll::Ready(event) = self.offering.poll_event(cx) {
                     return Poll::Ready(Some((0, event)));

@@ -37,6 +37,9 @@ pub enum JoinError {
     /// The server takes no more.
     #[error("the LiveKit server is full: {0}")]
     ServerFull(String),
+    /// The server takes the token and begins no session: so it answers where a room is full.
+    #[error("the LiveKit server began no session (500): the room is full (max_participants), or the server's log says why")]
+    NoSession,
     /// The server says no in another way.
     #[error("the LiveKit server refuses: {0}")]
     Refused(String),
@@ -129,11 +132,13 @@ pub(super) fn sort(error: SignalError, url: &str) -> Verdict {
         SignalError::TokenFormat => Verdict::GiveUp(JoinError::TokenRefused),
         SignalError::Client(status, text) => refused(status.as_u16(), &text),
         SignalError::Handshake { status } if matches!(status.as_u16(), 401 | 403) => Verdict::GiveUp(JoinError::TokenRefused),
+        // A good token that is refused so: the server has closed the session that it had just begun.
+        SignalError::Handshake { status } if status.as_u16() == 500 => Verdict::Again(JoinError::NoSession),
         SignalError::Handshake { status } => {
             Verdict::Again(JoinError::Unreachable { url: url(), problem: format!("it answered {status}") })
         }
-        SignalError::Server(status, _) if status.as_u16() == 503 => {
-            Verdict::Again(JoinError::ServerFull(format!("it answered {status}")))
+        SignalError::Server(status, text) if status.as_u16() == 503 && text.contains("limit") => {
+            Verdict::Again(JoinError::ServerFull("its configured limit is reached".to_owned()))
         }
         SignalError::Server(status, _) => Verdict::Again(JoinError::Refused(format!("it answered {status}"))),
         SignalError::Timeout(_) => Verdict::Again(JoinError::TimedOut(super::signal::CONNECT_TIME.as_secs())),

@@ -12,7 +12,7 @@ use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::{ExtensionValues, RtpWrite, SeqNo, Ssrc};
-use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
+use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError};
 use tokio::time::Sleep;
 
 use super::gather::{Gather, Gathered};
@@ -58,6 +58,18 @@ pub struct Peer {
     fallback: Option<Fallback>,
     heard: Option<Instant>,
     described: bool,
+    progress: Progress,
+}
+
+/// The furthest that a connection has come.
+#[derive(Debug)]
+enum Progress {
+    /// No way was found yet.
+    Looking,
+    /// There is a way; what is wrong with the handshake on it.
+    Handshake { problem: String },
+    /// Media has flowed.
+    Done,
 }
 
 /// What else is tried while there is no way.
@@ -99,6 +111,7 @@ impl Peer {
             fallback: None,
             heard: None,
             described: false,
+            progress: Progress::Looking,
         };
         peer.set_ice(ice);
         towards.iter().for_each(|remote| peer.reach(*remote));
@@ -141,15 +154,19 @@ impl Peer {
         self.relay_only && self.gather.has_no_relays()
     }
 
-    /// Why there is no connection, in the terms of what was tried.
+    /// Why there is no connection, in the terms of what was tried. None: there was one.
     #[must_use]
-    pub fn no_way(&self) -> PeerError {
+    pub fn no_way(&self) -> Option<PeerError> {
         let local = if self.relay_only { Vec::new() } else { self.paths.locals().collect() };
-        let mut relays = self.gather.relays();
+        let (remote, mut relays) = (self.remotes.clone(), self.gather.relays());
         if self.relay_only && relays.is_empty() {
             relays.push("none is known, and no other way may be used".to_owned());
         }
-        PeerError::Ice { local, remote: self.remotes.clone(), relays }
+        match &self.progress {
+            Progress::Looking => Some(PeerError::Ice { local, remote, relays }),
+            Progress::Handshake { problem } => Some(PeerError::Dtls { problem: problem.clone(), local, remote, relays }),
+            Progress::Done => None,
+        }
     }
 
     /// Answers the far side's offer.
@@ -358,7 +375,8 @@ impl Peer {
         self.now();
     }
 
-    /// Tells str0m the time, without which it begins nothing, and does what has become due.
+    /// Tells str0m the time, and does what has become due. After each change of descriptions or candidates too: only with the time
+    /// it begins to look for a way, where the far side does not look for one itself (ICE lite).
     fn now(&mut self) {
         if let Err(error) = self.rtc.handle_input(Input::Timeout(Instant::now())) {
             tracing::debug!("a peer connection's timer: {error}");
@@ -382,6 +400,9 @@ impl Peer {
                 }
                 Err(error) => {
                     tracing::debug!("a peer connection broke: {error}");
+                    if let RtcError::Dtls(error) = error {
+                        self.progress = Progress::Handshake { problem: error.to_string() };
+                    }
                     self.rtc.disconnect();
                     self.set_state(PeerState::Closed);
                     return;
@@ -433,6 +454,9 @@ impl Peer {
     }
 
     fn set_state(&mut self, state: PeerState) {
+        if state == PeerState::Connected {
+            self.progress = Progress::Done;
+        }
         if self.state != state {
             self.state = state;
             self.events.push_back(PeerEvent::State(state));
@@ -442,17 +466,7 @@ impl Peer {
     fn take(&mut self, event: Event) {
         match event {
             Event::Connected => self.set_state(PeerState::Connected),
-            Event::IceConnectionStateChange(state) => match state {
-                IceConnectionState::Disconnected => {
-                    self.set_state(PeerState::Disconnected);
-                    self.seek();
-                }
-                IceConnectionState::Connected | IceConnectionState::Completed if self.rtc.is_connected() => {
-                    self.set_state(PeerState::Connected);
-                }
-                _ if self.state == PeerState::New => self.set_state(PeerState::Connecting),
-                _ => {}
-            },
+            Event::IceConnectionStateChange(state) => self.take_ice_state(state),
             Event::RtpPacket(packet) => self.take_rtp(packet),
             Event::SenderFeedback(report) => self.events.push_back(PeerEvent::SenderReport {
                 mid: report.mid.to_string(),
@@ -467,6 +481,21 @@ impl Peer {
                 self.events.push_back(PeerEvent::Message { channel: Channel(message.id), data: message.data });
             }
             Event::Closed => self.set_state(PeerState::Closed),
+            _ => {}
+        }
+    }
+
+    fn take_ice_state(&mut self, state: IceConnectionState) {
+        if state.is_connected() && matches!(self.progress, Progress::Looking) {
+            self.progress = Progress::Handshake { problem: "the far side did not answer".to_owned() };
+        }
+        match state {
+            IceConnectionState::Disconnected => {
+                self.set_state(PeerState::Disconnected);
+                self.seek();
+            }
+            _ if state.is_connected() && self.rtc.is_connected() => self.set_state(PeerState::Connected),
+            _ if self.state == PeerState::New => self.set_state(PeerState::Connecting),
             _ => {}
         }
     }

@@ -27,9 +27,18 @@ pub enum PeerError {
         /// How far each TURN server is.
         relays: Vec<String>,
     },
-    /// The handshake that makes the keys failed.
-    #[error("the DTLS handshake failed: {0}")]
-    Dtls(String),
+    /// There is a way, and the handshake that makes the keys failed on it.
+    #[error("the DTLS handshake failed: {problem}; tried {}", tried(.local, .remote, .relays))]
+    Dtls {
+        /// What went wrong.
+        problem: String,
+        /// Our own addresses.
+        local: Vec<SocketAddr>,
+        /// The far side's candidates: protocol and address.
+        remote: Vec<String>,
+        /// How far each TURN server is.
+        relays: Vec<String>,
+    },
     /// Something else within the connection.
     #[error("the connection broke: {0}")]
     Broken(String),

@@ -24,7 +24,7 @@ use super::data::{self, Streams};
 use super::roster::{Change, Roster};
 use super::signal::{Signal, Signalled};
 use super::{Data, DataError, Disconnect, JoinError, Participant, Track, ice};
-use crate::transport::webrtc::{IceOptions, Peer, PeerEvent, PeerState, RtpAudio, RtpTime, SenderReport};
+use crate::transport::webrtc::{IceOptions, Peer, PeerError, PeerEvent, PeerState, RtpAudio, RtpTime, SenderReport};
 
 /// How often the health of the connections is looked at.
 const WATCH: Duration = Duration::from_millis(500);
@@ -180,6 +180,10 @@ pub struct Room {
     streams: Streams,
     events: VecDeque<RoomEvent>,
     phase: Phase,
+    /// When media must flow, while it does not.
+    media_by: Option<Instant>,
+    /// Why the first try of them failed.
+    no_way: Option<PeerError>,
     watch: Pin<Box<Interval>>,
     /// What the subscriber connection last agreed on.
     last_answer: Option<livekit_protocol::SessionDescription>,
@@ -212,7 +216,9 @@ impl Room {
             options,
             streams: Streams::default(),
             events: VecDeque::new(),
-            phase: Phase::starting(),
+            phase: Phase::Starting,
+            media_by: None,
+            no_way: None,
             watch: Box::pin(watch),
             last_answer: None,
         };

@@ -11,6 +11,8 @@ use crate::transport::webrtc::{Peer, PeerState};
 
 /// How long media may take from its first description until it flows.
 const MEDIA_TIME: Duration = Duration::from_secs(15);
+/// How long media that has flowed may be looked for, in all tries together.
+const OUTAGE: Duration = Duration::from_secs(60);
 /// How long nothing at all may come from the server's media side. ICE checks every few seconds that the far side is there
 /// (RFC 7675): three of them went unanswered.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -18,8 +20,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Where a room stands with its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Joined; media is not there yet. Since when it is waited for.
-    Starting { media_since: Option<Instant> },
+    /// Joined; media is not there yet.
+    Starting,
     /// All is well.
     Up,
     /// Signalling is being looked for.
@@ -33,10 +35,6 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) const fn starting() -> Self {
-        Self::Starting { media_since: None }
-    }
-
     pub(super) const fn is_gone(self) -> bool {
         matches!(self, Self::Gone)
     }
@@ -50,14 +48,16 @@ impl Phase {
 impl Room {
     /// The server has described the media: it must flow before long.
     pub(super) fn media_begins(&mut self) {
-        if self.phase == Phase::starting() {
-            self.phase = Phase::Starting { media_since: Some(Instant::now()) };
+        if self.phase == Phase::Starting {
+            self.media_by.get_or_insert_with(|| Instant::now() + MEDIA_TIME);
         }
     }
 
     pub(super) fn media_is_up(&mut self) {
+        self.media_by = None;
+        self.no_way = None;
         match self.phase {
-            Phase::Starting { .. } => {
+            Phase::Starting => {
                 self.phase = Phase::Up;
                 self.events.push_back(RoomEvent::Connected);
             }
@@ -73,13 +73,14 @@ impl Room {
     pub(super) fn lost(&mut self, why: ReconnectReason, reason: &str, anew: bool) {
         match self.phase {
             Phase::Gone | Phase::Leaving | Phase::Seeking { .. } => return,
-            Phase::Starting { .. } | Phase::Up => {
+            Phase::Starting | Phase::Up => {
                 tracing::info!(room = self.name, "the LiveKit connection was lost: {reason}");
                 self.events.push_back(RoomEvent::Reconnecting { reason: reason.to_owned() });
             }
             // A session that breaks while it comes back is not tried again as it is.
             Phase::Returning { .. } => {}
         }
+        self.media_by.get_or_insert_with(|| Instant::now() + OUTAGE);
         let anew = anew || matches!(self.phase, Phase::Returning { .. });
         self.phase = Phase::Seeking { anew };
         self.signal.recover(why, anew);
@@ -109,6 +110,8 @@ impl Room {
 
     /// A new session: new connections, the same tracks.
     pub(super) fn rejoined(&mut self, join: &JoinResponse) {
+        // What failed first says more than a try that was cut short.
+        self.no_way = self.no_way.take().or_else(|| self.subscriber.no_way());
         self.ice = ice::options(&join.ice_servers, join.client_configuration.as_ref(), self.options.relay_only);
         self.subscriber = Peer::new(&self.towards, &self.ice);
         let before = std::mem::replace(&mut self.publisher, Publisher::new(&self.towards, &self.ice));
@@ -122,9 +125,10 @@ impl Room {
 
     /// Looks whether media still comes, twice a second.
     pub(super) fn check_health(&mut self) {
+        let is_late = self.media_by.is_some_and(|by| by < Instant::now());
         match self.phase {
-            Phase::Starting { .. } if self.subscriber.is_hopeless() => self.no_media(),
-            Phase::Starting { media_since: Some(since) } if since.elapsed() > MEDIA_TIME => self.no_media(),
+            Phase::Starting | Phase::Returning { .. } if is_late => self.no_media(),
+            Phase::Starting if self.subscriber.state() == PeerState::Closed || self.subscriber.is_hopeless() => self.no_media(),
             Phase::Returning { since, anew } => {
                 // After a resume the old way may still be good: no change of state tells it.
                 let fresh = |peer: &Peer| peer.state() == PeerState::Connected && peer.heard().is_some_and(|heard| heard > since);
@@ -161,7 +165,9 @@ impl Room {
     }
 
     fn no_media(&mut self) {
-        let error = JoinError::Media(self.subscriber.no_way());
-        self.end(Disconnect::MediaFailure, error.to_string());
+        match self.no_way.take().or_else(|| self.subscriber.no_way()) {
+            Some(error) => self.end(Disconnect::MediaFailure, JoinError::Media(error).to_string()),
+            None => self.end(Disconnect::ConnectionLost, "media did not come back".to_owned()),
+        }
     }
 }
