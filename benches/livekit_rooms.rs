@@ -207,7 +207,7 @@ impl Stage {
 async fn join(server: &LiveKitServer, room: &str, identity: &str, subscribe: bool) -> Room {
     let api = Server::new(&server.url(), server.key(), Secret::new(server.secret()).expect("it is not empty")).expect("an address");
     let token = api.room_token(room, identity, Duration::from_secs(60), &Grants::default()).expect("a token");
-    Room::join(api.url(), &token, RoomOptions { subscribe }).await.expect("it joins")
+    Room::join(api.url(), &token, RoomOptions { subscribe, ..RoomOptions::default() }).await.expect("it joins")
 }
 
 /// Two seconds of Opus as a voice agent sends it: 20 ms packets of about 30 kbit/s.

@@ -33,6 +33,8 @@ pub struct Options {
     pub tcp_only: bool,
     /// The server's own TURN service, on UDP.
     pub turn: bool,
+    /// Other TURN servers that its participants are told of (YAML, a flow sequence).
+    pub turn_servers: Option<String>,
     /// Media goes over one UDP port on 127.0.0.1 alone, which the server announces at [`ANNOUNCED`]: whoever stands there sees
     /// every datagram.
     pub behind_a_proxy: bool,
@@ -159,17 +161,22 @@ fn configuration(options: &Options, ports: &Ports) -> String {
         }
         _ => format!("  port_range_start: {udp}\n  port_range_end: {last}\n"),
     };
+    // Without one the server names some on the Internet.
+    let stun = format!("  stun_servers: [\"127.0.0.1:{turn}\"]\n");
+    let turn_servers = options.turn_servers.as_ref().map(|servers| format!("  turn_servers: {servers}\n")).unwrap_or_default();
     let webhooks = match options.webhooks.as_slice() {
         [] => String::new(),
         urls => format!("webhook: {}\n", json!({"api_key": KEY, "urls": urls})),
     };
     let turn = match options.turn {
-        true => format!("turn:\n  enabled: true\n  domain: localhost\n  udp_port: {turn}\n"),
+        true => format!(
+            "turn:\n  enabled: true\n  domain: localhost\n  udp_port: {turn}\n  allow_restricted_peer_cidrs: [127.0.0.0/8]\n"
+        ),
         false => String::new(),
     };
     format!(
         "port: {http}\nbind_addresses: [127.0.0.1]\nkeys:\n  {KEY}: {SECRET}\nlogging:\n  level: info\n\
-         rtc:\n  tcp_port: {tcp}\n  use_external_ip: false\n  node_ip: {node}\n  enable_loopback_candidate: true\n{media}{webhooks}{turn}{}",
+         rtc:\n  tcp_port: {tcp}\n  use_external_ip: false\n  node_ip: {node}\n  enable_loopback_candidate: true\n{media}{stun}{turn_servers}{webhooks}{turn}{}",
         options.more
     )
 }

@@ -5,6 +5,8 @@
 
 pub mod api;
 pub mod chat;
+pub mod coturn;
+pub mod cut;
 pub mod livekit;
 pub mod sandbox;
 

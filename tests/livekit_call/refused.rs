@@ -14,7 +14,7 @@ use super::common::livekit::{ANNOUNCED, LiveKitServer, Options, Peer};
 use super::network::{Blocked, MediaProxy};
 use super::{api, options};
 
-async fn fails(server: &LiveKitServer, way: &str, step_s: u64) -> (String, String) {
+pub(super) async fn fails(server: &LiveKitServer, way: &str, step_s: u64) -> (String, String) {
     let way: WayOut = way.parse().unwrap();
     let mut set_up = SetUp::default();
     let error = way.connect(&options(server, step_s), &CallIds::default(), &mut set_up).await.err().expect("it fails");
@@ -97,7 +97,13 @@ async fn a_participant_that_is_sent_away_hears_why() {
     let server = LiveKitServer::start();
     let api = api(&server);
     let token = |identity: &str| api.room_token("away", identity, Duration::from_secs(60), &Grants::default()).unwrap();
-    let joined = async |identity: &str| Room::join(api.url(), &token(identity), RoomOptions::default()).await.unwrap();
+    // The server may send no word to one who is sent away before media is there.
+    let joined = async |identity: &str| {
+        let mut room = Room::join(api.url(), &token(identity), RoomOptions::default()).await.unwrap();
+        let connected = async { while !matches!(poll_fn(|cx| room.poll_event(cx)).await, RoomEvent::Connected) {} };
+        tokio::time::timeout(common::PATIENCE, connected).await.expect("media is there in time");
+        room
+    };
     let why = async |room: &mut Room| end_of(room).await.0.to_string();
     let mut first = joined("twin").await;
     let mut twin = joined("twin").await;

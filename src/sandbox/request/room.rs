@@ -29,7 +29,7 @@ pub(super) fn room_target(
 ) -> Result<Target, Invalid> {
     let entrance = if mode == Mode::LivekitV2 { made(project, agent, body)? } else { given(entry)? };
     let publish = entry.get("publish_data_message").filter(|message| !message.is_null()).cloned();
-    let call = RoomCall { entrance, identity: CALLER.to_owned(), publish, step_time: STEP_TIME };
+    let call = RoomCall { entrance, identity: CALLER.to_owned(), publish, relay_only: false, step_time: STEP_TIME };
     let call = Box::new(call);
     Ok(match mode {
         Mode::LivekitChat => Target::RoomChat { call },

@@ -21,9 +21,9 @@ pub const CAPABILITY: Capability = Capability {
     tried: "livekit-server 1.13.5, `livekit` 1.1.21 and `livekit-agents` 1.8.9 (Python)",
 };
 
-/// Where an agent is called in a room: `livekit://ROOM?agent=NAME&metadata=TEXT`, each part of it may be missing; with
-/// `livekit+ws://HOST:PORT/ROOM` or `livekit+wss://…` the server is another than that of `LIVEKIT_URL`. With `livekit-chat` in
-/// place of `livekit` the agent is written to.
+/// Where an agent is called in a room: `livekit://ROOM?agent=NAME&metadata=TEXT`, each part of it may be missing; `relay=only` lets
+/// media go over the server's TURN service alone; with `livekit+ws://HOST:PORT/ROOM` or `livekit+wss://…` the server is another than
+/// that of `LIVEKIT_URL`. With `livekit-chat` in place of `livekit` the agent is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomAddress {
     /// The agent is written to, not spoken to.
@@ -34,6 +34,7 @@ pub struct RoomAddress {
     agent: Option<String>,
     metadata: Option<String>,
     identity: Option<String>,
+    relay_only: bool,
 }
 
 impl RoomAddress {
@@ -71,6 +72,7 @@ impl RoomAddress {
             agent: None,
             metadata: None,
             identity: None,
+            relay_only: false,
         };
         for (key, value) in url.query_pairs() {
             let value = Some(value.into_owned()).filter(|value| !value.is_empty());
@@ -78,7 +80,9 @@ impl RoomAddress {
                 "agent" => address.agent = value,
                 "metadata" => address.metadata = value,
                 "identity" => address.identity = value,
-                other => return Err(format!("{other:?} is none of agent, metadata and identity")),
+                "relay" if value.as_deref() == Some("only") => address.relay_only = true,
+                "relay" => return Err("relay can only be \"only\": media over the server's TURN service alone".to_owned()),
+                other => return Err(format!("{other:?} is none of agent, metadata, identity and relay")),
             }
         }
         Ok(address)
@@ -119,7 +123,8 @@ impl RoomAddress {
             agent_name: self.agent.clone(),
             metadata,
         };
-        RoomCall { entrance, publish: None, identity: self.identity.clone().unwrap_or_else(|| "caller".to_owned()), step_time }
+        let identity = self.identity.clone().unwrap_or_else(|| "caller".to_owned());
+        RoomCall { entrance, publish: None, identity, relay_only: self.relay_only, step_time }
     }
 }
 
@@ -140,9 +145,9 @@ impl fmt::Display for RoomAddress {
             None => write!(f, "{scheme}://")?,
         }
         f.write_str(self.room.as_deref().unwrap_or_default())?;
-        match &self.agent {
-            Some(agent) => write!(f, "?agent={agent}"),
-            None => Ok(()),
-        }
+        let agent = self.agent.as_ref().map(|agent| format!("agent={agent}"));
+        let relay = self.relay_only.then(|| "relay=only".to_owned());
+        let query: Vec<_> = agent.into_iter().chain(relay).collect();
+        if query.is_empty() { Ok(()) } else { write!(f, "?{}", query.join("&")) }
     }
 }

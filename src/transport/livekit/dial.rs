@@ -69,6 +69,8 @@ pub struct RoomCall {
     pub identity: String,
     /// Sent into the room, once the agent is heard.
     pub publish: Option<Value>,
+    /// Media goes over the server's TURN service or not at all.
+    pub relay_only: bool,
     /// How long each step may take.
     pub step_time: Duration,
 }
@@ -205,7 +207,8 @@ impl Setup<'_> {
 
     async fn join(&mut self, url: &Url, token: &str) -> Result<Room, RoomCallError> {
         self.set_up.enter(Stage::Join);
-        let joined = Room::join(url, token, RoomOptions { subscribe: !self.writes }).await;
+        let options = RoomOptions { subscribe: !self.writes, relay_only: self.call.relay_only };
+        let joined = Room::join(url, token, options).await;
         let mut room = joined.map_err(|error| RoomCallError { stage: Stage::Join, problem: error.into() })?;
         if !self.writes {
             room.publish_microphone("caller");

@@ -11,6 +11,7 @@ pub mod console;
 mod data;
 mod dial;
 mod error;
+mod ice;
 mod leg;
 mod net;
 mod party;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use livekit_protocol::{JoinResponse, ReconnectReason, signal_request, signal_response};
+use livekit_protocol::{JoinResponse, ReconnectReason, ReconnectResponse, signal_request, signal_response};
 use livekit_signaling::{
     CLIENT_PROTOCOL_DEFAULT, SignalClient, SignalEvent, SignalEvents, SignalOptions, SignalResult, SignalSdkOptions,
 };
@@ -34,7 +34,7 @@ pub(super) enum Signalled {
     /// The connection is gone.
     Lost(String),
     /// The session goes on, on a new connection.
-    Resumed,
+    Resumed(Box<ReconnectResponse>),
     /// The session is a new one.
     Rejoined(Box<JoinResponse>),
     /// There is no session any more.
@@ -217,7 +217,11 @@ impl Driver {
         let until = tokio::time::Instant::now() + RECOVER_TIME;
         let mut pause = FIRST_PAUSE;
         loop {
-            let tried = if anew { self.rejoin().await } else { self.client.restart(reason).await.map(|_| Signalled::Resumed) };
+            let tried = if anew {
+                self.rejoin().await
+            } else {
+                self.client.restart(reason).await.map(|told| Signalled::Resumed(Box::new(told)))
+            };
             let error = match tried {
                 Ok(told) => return told,
                 Err(error) => match sort(error, &self.url) {

@@ -1,20 +1,30 @@
 //! WebRTC media without libwebrtc. [`Peer`] is a connection over our own sockets (str0m does ICE, DTLS, SRTP and SCTP; who
-//! signals what to whom is the business of the wires above, as [`super::livekit`]), [`JitterBuffer`] makes of the received
+//! signals what to whom is the business of the wires above, as [`super::livekit`]), with STUN and TURN servers where
+//! [`IceOptions`] name some; [`JitterBuffer`] makes of the received
 //! packets one frame every 20 ms, and [`Timeline`] places them for a recording by their senders' clocks.
 
 mod delay;
+mod gather;
+mod ice_server;
 mod jitter;
 mod paths;
 mod peer;
 mod quiet;
+mod relay;
 mod report;
 mod rtp;
 mod stream;
+mod stun;
 mod tcp;
+mod terms;
 mod timeline;
+mod turn;
+mod unsent;
 
+pub use ice_server::{IceServer, IceServerError};
 pub use jitter::{FrameKind, JitterBuffer, JitterCounts, JitterLimits, PlayedFrame};
-pub use peer::{Channel, ChannelPlan, Peer, PeerError, PeerEvent, PeerState, SentAudio, SessionText};
+pub use peer::{Peer, SentAudio};
 pub use report::{NtpTime, RoomClock, SenderReport};
 pub use rtp::{Extender, RtpAudio, RtpTime};
+pub use terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText};
 pub use timeline::{PlacedBy, PlacedRun, Timeline, TimelineCounts};

@@ -9,6 +9,7 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 use super::tcp::{TcpGot, TcpPath};
+use super::unsent::Unsent;
 
 /// Longer than any datagram: nothing that comes is cut.
 const LONGEST: usize = 65_535;
@@ -41,6 +42,7 @@ pub(super) struct Paths {
 struct UdpPath {
     socket: UdpSocket,
     local: SocketAddr,
+    unsent: Unsent,
 }
 
 impl Paths {
@@ -60,7 +62,7 @@ impl Paths {
         let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
-        self.udp.push(UdpPath { socket: UdpSocket::from_std(socket)?, local });
+        self.udp.push(UdpPath { socket: UdpSocket::from_std(socket)?, local, unsent: Unsent::default() });
         Ok(Some(local))
     }
 
@@ -71,33 +73,45 @@ impl Paths {
         }
     }
 
+    /// The addresses of the UDP sockets.
+    pub(super) fn udp_locals(&self) -> impl Iterator<Item = SocketAddr> {
+        self.udp.iter().map(|path| path.local)
+    }
+
     /// Every local address.
     pub(super) fn locals(&self) -> impl Iterator<Item = SocketAddr> {
         self.udp.iter().map(|path| path.local).chain(self.tcp.iter().filter_map(TcpPath::local))
     }
 
-    /// Sends a datagram; one for which the kernel has no room is lost, as on any network.
-    pub(super) fn send(&mut self, transmit: &Transmit) {
+    /// Sends a datagram; one for which the kernel has no room is lost, as on any network. False: no socket is at its source.
+    pub(super) fn send(&mut self, transmit: &Transmit) -> bool {
         if transmit.proto == Protocol::Tcp {
             // Only the address that a connection leads to can be reached over it.
             let leads = |path: &&mut TcpPath| path.local() == Some(transmit.source) && path.remote() == transmit.destination;
             if let Some(path) = self.tcp.iter_mut().find(leads) {
                 path.push(&transmit.contents);
             }
-            return;
+            return true;
         }
-        let path = self.udp.iter().find(|path| transmit.proto == Protocol::Udp && path.local == transmit.source);
-        let Some(path) = path else {
-            tracing::trace!(source = %transmit.source, "no socket at this address");
-            return;
-        };
-        if let Err(error) = path.socket.try_send_to(&transmit.contents, transmit.destination) {
-            tracing::debug!(to = %transmit.destination, "a datagram was not sent: {error}");
-        }
+        transmit.proto == Protocol::Udp && self.send_udp(transmit.source, transmit.destination, &transmit.contents)
     }
 
-    /// Sends what waits for TCP connections.
+    /// Sends a datagram from the socket at `local`. False: there is none.
+    pub(super) fn send_udp(&mut self, local: SocketAddr, to: SocketAddr, datagram: &[u8]) -> bool {
+        let Some(path) = self.udp.iter_mut().find(|path| path.local == local) else { return false };
+        if let Err(error) = path.unsent.send(&path.socket, Some(to), datagram) {
+            tracing::debug!(%to, "a datagram was not sent: {error}");
+        }
+        true
+    }
+
+    /// Sends what waits for room.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+        for path in &mut self.udp {
+            if let Err(error) = path.unsent.flush(&path.socket, cx) {
+                tracing::debug!(local = %path.local, "a datagram was not sent: {error}");
+            }
+        }
         for path in &mut self.tcp {
             if let Err(error) = path.flush(cx) {
                 tracing::debug!(remote = %path.remote(), "a TCP path breaks: {error}");

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
-use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::error::IceError;
 use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, TcpType};
@@ -15,107 +15,19 @@ use str0m::rtp::{ExtensionValues, RtpWrite, SeqNo, Ssrc};
 use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError};
 use tokio::time::Sleep;
 
-use super::paths::{Got, Paths};
+use super::gather::{Gather, Gathered};
+use super::paths::{Got, Paths, Received};
+use super::terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText};
 use super::{NtpTime, RtpAudio, RtpTime, SenderReport};
 
 /// Datagrams that are read before others get their turn.
 const BUDGET: usize = 32;
-/// How long a way over UDP is looked for before TCP is tried too: with UDP it takes some round trips.
+/// How long a direct way is looked for before relays are asked for over UDP.
+const RELAY_AFTER: Duration = Duration::from_millis(250);
+/// How long a way over UDP is looked for before TCP is tried too, and relays behind it: with UDP it takes some round trips.
 const TCP_AFTER: Duration = Duration::from_millis(500);
 /// While there is nothing to wait for, the timer still needs a moment.
 const LONG: Duration = Duration::from_secs(3600);
-
-/// A session description as SDP text (RFC 8866).
-pub type SessionText = String;
-
-/// A peer connection could not be made or broke.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PeerError {
-    /// The far side's description cannot be used.
-    #[error("the far side's session description cannot be used: {0}")]
-    Description(String),
-    /// No way to the far side.
-    #[error("ICE found no way: tried {}", tried(.local, .remote))]
-    Ice {
-        /// Our own addresses.
-        local: Vec<SocketAddr>,
-        /// The far side's candidates: protocol and address.
-        remote: Vec<String>,
-    },
-    /// There is a way, and the handshake that makes the keys failed on it.
-    #[error("the DTLS handshake failed: {problem}; tried {}", tried(.local, .remote))]
-    Dtls {
-        /// What went wrong.
-        problem: String,
-        /// Our own addresses.
-        local: Vec<SocketAddr>,
-        /// The far side's candidates: protocol and address.
-        remote: Vec<String>,
-    },
-    /// Something else within the connection.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-}
-
-fn tried(local: &[SocketAddr], remote: &[String]) -> String {
-    let local: Vec<_> = local.iter().map(ToString::to_string).collect();
-    let (local, remote) = (local.join(", "), remote.join(", "));
-    let or_none = |list: String| if list.is_empty() { "none".to_owned() } else { list };
-    format!("from {} to {}", or_none(local), or_none(remote))
-}
-
-/// How far a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerState {
-    /// Nothing was agreed on yet.
-    New,
-    /// Looking for a way, or making the keys.
-    Connecting,
-    /// Media flows.
-    Connected,
-    /// No answer comes any more; it may come back.
-    Disconnected,
-    /// Over.
-    Closed,
-}
-
-/// A data channel that was opened with a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Channel(ChannelId);
-
-/// What comes out of a connection.
-#[derive(Debug)]
-pub enum PeerEvent {
-    /// The state has changed.
-    State(PeerState),
-    /// A received packet of audio.
-    Rtp {
-        /// The media section it belongs to.
-        mid: String,
-        /// When it came.
-        arrived: Instant,
-        /// The packet.
-        packet: RtpAudio,
-    },
-    /// A sender report (RFC 3550 section 6.4.1).
-    SenderReport {
-        /// The media section.
-        mid: String,
-        /// What it says.
-        report: SenderReport,
-    },
-    /// A data channel is open.
-    ChannelOpen(Channel, String),
-    /// A message on a data channel.
-    Message {
-        /// The channel.
-        channel: Channel,
-        /// The message.
-        data: Vec<u8>,
-    },
-    /// A local candidate that the far side has not been told in a description.
-    Candidate(String),
-}
 
 /// A media section for audio that we send.
 #[derive(Debug)]
@@ -128,8 +40,14 @@ pub struct SentAudio {
 pub struct Peer {
     rtc: Rtc,
     paths: Paths,
+    gather: Gather,
+    relay_only: bool,
+    /// Candidates of ours that are no relays.
+    own: Vec<Candidate>,
     timer: Pin<Box<Sleep>>,
     deadline: Instant,
+    /// When str0m has something to do.
+    due: Instant,
     events: VecDeque<PeerEvent>,
     state: PeerState,
     pending: Option<SdpPendingOffer>,
@@ -137,8 +55,7 @@ pub struct Peer {
     remotes: Vec<String>,
     /// Where the far side takes TCP connections.
     tcp: Vec<SocketAddr>,
-    /// When TCP is tried.
-    fallback: Option<Instant>,
+    fallback: Option<Fallback>,
     heard: Option<Instant>,
     described: bool,
     progress: Progress,
@@ -155,18 +72,36 @@ enum Progress {
     Done,
 }
 
+/// What else is tried while there is no way.
+#[derive(Debug, Clone, Copy)]
+struct Fallback {
+    since: Instant,
+    /// Relays over UDP were asked for.
+    relays: bool,
+}
+
+impl Fallback {
+    fn next(&self) -> Instant {
+        self.since + if self.relays { TCP_AFTER } else { RELAY_AFTER }
+    }
+}
+
 impl Peer {
     /// A connection that carries Opus and data channels. `towards` is an address that the far side probably is at: sockets are
     /// opened where this machine would send to it from.
-    pub fn new(towards: &[SocketAddr]) -> Self {
+    pub fn new(towards: &[SocketAddr], ice: &IceOptions) -> Self {
         crate::transport::tls::install_crypto();
         let now = Instant::now();
         let rtc = RtcConfig::new().set_rtp_mode(true).clear_codecs().enable_opus(true, false).build(now);
         let mut peer = Self {
             rtc,
             paths: Paths::new(),
+            gather: Gather::new(),
+            relay_only: ice.relay_only,
+            own: Vec::new(),
             timer: Box::pin(tokio::time::sleep(LONG)),
             deadline: now,
+            due: now,
             events: VecDeque::new(),
             state: PeerState::New,
             pending: None,
@@ -178,8 +113,27 @@ impl Peer {
             described: false,
             progress: Progress::Looking,
         };
+        peer.set_ice(ice);
         towards.iter().for_each(|remote| peer.reach(*remote));
         peer
+    }
+
+    /// Takes other servers from here on: the ways that were found stay, as far as they may still be used.
+    pub fn set_ice(&mut self, ice: &IceOptions) {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.relay_only, ice.relay_only);
+        self.gather.set_servers(&ice.servers, !ice.relay_only);
+        if ice.relay_only {
+            for candidate in self.own.drain(..) {
+                self.rtc.direct_api().invalidate_candidate(&candidate);
+            }
+            self.gather.want_relays(true, now);
+            self.gather.want_relays(false, now);
+        } else if before {
+            let locals: Vec<_> = self.paths.udp_locals().collect();
+            locals.into_iter().for_each(|local| self.add_host(local, Protocol::Udp));
+        }
+        self.arm();
     }
 
     /// How far the connection is.
@@ -194,13 +148,23 @@ impl Peer {
         self.heard
     }
 
+    /// There will be no connection: nothing but relays may be used, and no server relays.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.relay_only && self.gather.has_no_relays()
+    }
+
     /// Why there is no connection, in the terms of what was tried. None: there was one.
     #[must_use]
     pub fn no_way(&self) -> Option<PeerError> {
-        let (local, remote) = (self.paths.locals().collect(), self.remotes.clone());
+        let local = if self.relay_only { Vec::new() } else { self.paths.locals().collect() };
+        let (remote, mut relays) = (self.remotes.clone(), self.gather.relays());
+        if self.relay_only && relays.is_empty() {
+            relays.push("none is known, and no other way may be used".to_owned());
+        }
         match &self.progress {
-            Progress::Looking => Some(PeerError::Ice { local, remote }),
-            Progress::Handshake { problem } => Some(PeerError::Dtls { problem: problem.clone(), local, remote }),
+            Progress::Looking => Some(PeerError::Ice { local, remote, relays }),
+            Progress::Handshake { problem } => Some(PeerError::Dtls { problem: problem.clone(), local, remote, relays }),
             Progress::Done => None,
         }
     }
@@ -242,6 +206,7 @@ impl Peer {
         change.ice_restart(true);
         let (offer, pending) = change.apply()?;
         self.pending = Some(pending);
+        self.seek();
         self.now();
         Some(offer.to_sdp_string())
     }
@@ -310,6 +275,7 @@ impl Peer {
             self.rtc.disconnect();
         }
         self.drain();
+        self.gather.close(Instant::now());
     }
 
     /// The next event. Dropping the wait loses nothing.
@@ -319,18 +285,23 @@ impl Peer {
                 return Poll::Ready(event);
             }
             if !self.rtc.is_alive() {
+                // A relay that was given back may have an answer yet.
+                if self.gather.poll(cx).is_ready() {
+                    continue;
+                }
+                self.gather.flush(cx);
                 return Poll::Pending;
             }
-            if self.receive(cx) {
+            if self.receive(cx) || self.receive_gathered(cx) {
                 continue;
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 self.paths.flush(cx);
+                self.gather.flush(cx);
                 return Poll::Pending;
             }
             if self.is_due() {
-                self.try_tcp();
-                self.now();
+                self.tick();
             }
         }
         cx.waker().wake_by_ref();
@@ -342,23 +313,68 @@ impl Peer {
         let received = match self.paths.poll(cx) {
             Poll::Ready(Got::Received(received)) => received,
             Poll::Ready(Got::TcpOpen(local)) => {
-                self.add_local(local, Protocol::Tcp);
+                self.add_host(local, Protocol::Tcp);
                 return true;
             }
             Poll::Pending => return false,
         };
-        let now = Instant::now();
-        self.heard = Some(now);
-        match Receive::new(received.proto, received.source, received.destination, received.contents) {
-            Ok(datagram) => {
-                if let Err(error) = self.rtc.handle_input(Input::Receive(now, datagram)) {
-                    tracing::debug!(from = %received.source, "a datagram that cannot be used: {error}");
+        if let Some(mapped) = self.gather.take_stun(&received) {
+            let local = received.destination;
+            if let Some(mapped) = mapped {
+                self.add_own(Candidate::server_reflexive(mapped, local, Protocol::Udp));
+            }
+            return true;
+        }
+        self.heard = Some(Instant::now());
+        feed(&mut self.rtc, &received);
+        self.drain();
+        true
+    }
+
+    /// Takes what has come of the STUN and TURN servers, if anything.
+    fn receive_gathered(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(gathered) = self.gather.poll(cx) else { return false };
+        match gathered {
+            Gathered::Received(received) => {
+                self.heard = Some(Instant::now());
+                feed(&mut self.rtc, &received);
+            }
+            Gathered::Stun => {
+                let locals: Vec<_> = self.paths.udp_locals().collect();
+                locals.into_iter().for_each(|local| self.ask_for(local));
+            }
+            Gathered::Relayed(relayed) => {
+                if let Ok(candidate) = Candidate::relayed(relayed, relayed, Protocol::Udp) {
+                    self.add_local(candidate);
                 }
             }
-            Err(error) => tracing::debug!(from = %received.source, "a datagram that is none of WebRTC's: {error}"),
+            Gathered::Lost(relayed) => {
+                if let Ok(candidate) = Candidate::relayed(relayed, relayed, Protocol::Udp) {
+                    self.rtc.direct_api().invalidate_candidate(&candidate);
+                }
+            }
         }
         self.drain();
         true
+    }
+
+    /// Asks the STUN servers how a socket looks from outside.
+    fn ask_for(&mut self, local: SocketAddr) {
+        if !self.relay_only {
+            for (server, request) in self.gather.ask_for(local, Instant::now()) {
+                self.paths.send_udp(local, server, &request);
+            }
+        }
+    }
+
+    /// Does what has become due.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.fall_back(now);
+        for (local, server, request) in self.gather.tick(now) {
+            self.paths.send_udp(local, server, &request);
+        }
+        self.now();
     }
 
     /// Tells str0m the time, and does what has become due. After each change of descriptions or candidates too: only with the time
@@ -374,9 +390,16 @@ impl Peer {
     fn drain(&mut self) {
         loop {
             match self.rtc.poll_output() {
-                Ok(Output::Transmit(transmit)) => self.paths.send(&transmit),
+                Ok(Output::Transmit(transmit)) => {
+                    if !self.paths.send(&transmit) && !self.gather.send(&transmit, Instant::now()) {
+                        tracing::trace!(source = %transmit.source, "no socket at this address");
+                    }
+                }
                 Ok(Output::Event(event)) => self.take(event),
-                Ok(Output::Timeout(at)) => return self.set_timer(at),
+                Ok(Output::Timeout(at)) => {
+                    self.due = at;
+                    return self.arm();
+                }
                 Err(error) => {
                     tracing::debug!("a peer connection broke: {error}");
                     if let RtcError::Dtls(error) = error {
@@ -390,20 +413,41 @@ impl Peer {
         }
     }
 
-    /// Tries TCP when UDP has led nowhere so far.
-    fn try_tcp(&mut self) {
-        if self.fallback.is_some_and(|at| at <= Instant::now()) {
+    /// As [`Self::seek`], where relays are not what is sought from the beginning.
+    fn seek_directly(&mut self) {
+        if !self.relay_only {
+            self.seek();
+        }
+    }
+
+    /// Relays and TCP are tried if no way is found in a while.
+    fn seek(&mut self) {
+        self.fallback.get_or_insert(Fallback { since: Instant::now(), relays: false });
+        self.arm();
+    }
+
+    /// Tries what else there is, when a direct way over UDP has led nowhere so far.
+    fn fall_back(&mut self, now: Instant) {
+        let Some(fallback) = self.fallback.as_mut().filter(|fallback| fallback.next() <= now) else { return };
+        if self.state == PeerState::Connected {
             self.fallback = None;
-            if self.state != PeerState::Connected {
+        } else if !fallback.relays {
+            fallback.relays = true;
+            self.gather.want_relays(true, now);
+        } else {
+            self.fallback = None;
+            self.gather.want_relays(false, now);
+            if !self.relay_only {
                 self.tcp.iter().for_each(|remote| self.paths.connect(*remote));
             }
         }
     }
 
-    /// The timer is only ever put earlier here: with every packet the next moment moves on a little, and the timer finds that out
-    /// when it goes off.
-    fn set_timer(&mut self, at: Instant) {
-        self.deadline = self.fallback.map_or(at, |fallback| at.min(fallback));
+    /// Sets the timer to what is due first. It is only ever put earlier here: with every packet the next moment moves on a little,
+    /// and the timer finds that out when it goes off.
+    fn arm(&mut self) {
+        let fallback = self.fallback.as_ref().map(Fallback::next);
+        self.deadline = [fallback, self.gather.wake()].into_iter().flatten().fold(self.due, Instant::min);
         if self.deadline < self.timer.deadline().into_std() {
             self.timer.as_mut().reset(self.deadline.into());
         }
@@ -457,7 +501,10 @@ impl Peer {
             self.progress = Progress::Handshake { problem: "the far side did not answer".to_owned() };
         }
         match state {
-            IceConnectionState::Disconnected => self.set_state(PeerState::Disconnected),
+            IceConnectionState::Disconnected => {
+                self.set_state(PeerState::Disconnected);
+                self.seek();
+            }
             _ if state.is_connected() && self.rtc.is_connected() => self.set_state(PeerState::Connected),
             _ if self.state == PeerState::New => self.set_state(PeerState::Connecting),
             _ => {}
@@ -492,6 +539,7 @@ impl Peer {
                 self.note_candidate(&candidate);
             }
         }
+        self.seek_directly();
     }
 
     fn note_candidate(&mut self, candidate: &Candidate) {
@@ -503,28 +551,44 @@ impl Peer {
             Protocol::Udp if candidate.kind() != CandidateKind::PeerReflexive => self.reach(candidate.addr()),
             Protocol::Tcp if candidate.tcptype() != Some(TcpType::Active) && !self.tcp.contains(&candidate.addr()) => {
                 self.tcp.push(candidate.addr());
-                self.fallback = Some(Instant::now() + TCP_AFTER);
+                self.seek_directly();
             }
             _ => {}
         }
     }
 
     fn reach(&mut self, remote: SocketAddr) {
+        if self.relay_only {
+            return;
+        }
         match self.paths.reach(remote) {
             Ok(None) => {}
-            Ok(Some(local)) => self.add_local(local, Protocol::Udp),
+            Ok(Some(local)) => self.add_host(local, Protocol::Udp),
             Err(error) => tracing::debug!(%remote, "no way from here: {error}"),
         }
     }
 
-    fn add_local(&mut self, local: SocketAddr, proto: Protocol) {
-        let candidate = match proto {
+    fn add_host(&mut self, local: SocketAddr, proto: Protocol) {
+        self.add_own(match proto {
             Protocol::Tcp => Candidate::builder().tcp().host(local).tcptype(TcpType::Active).build(),
             _ => Candidate::host(local, proto),
-        };
-        let Ok(candidate) = candidate else { return };
+        });
+        if proto == Protocol::Udp {
+            self.ask_for(local);
+        }
+    }
+
+    fn add_own(&mut self, candidate: Result<Candidate, IceError>) {
+        if let (Ok(candidate), false) = (&candidate, self.relay_only) {
+            self.own.push(candidate.clone());
+            self.add_local(candidate.clone());
+        }
+    }
+
+    fn add_local(&mut self, candidate: Candidate) {
+        // One that says nothing more is left out.
+        let Some(candidate) = self.rtc.add_local_candidate(candidate) else { return };
         let told = candidate.to_sdp_string();
-        self.rtc.add_local_candidate(candidate);
         self.now();
         if self.described {
             self.events.push_back(PeerEvent::Candidate(told));
@@ -532,18 +596,15 @@ impl Peer {
     }
 }
 
-/// A data channel that is to be opened with an offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelPlan {
-    /// Its label.
-    pub label: &'static str,
-    /// Nothing is lost and all comes in order; else each message is sent once, and may come in any order.
-    pub reliable: bool,
-}
-
-impl ChannelPlan {
-    fn config(self) -> ChannelConfig {
-        let reliability = if self.reliable { Reliability::Reliable } else { Reliability::MaxRetransmits { retransmits: 0 } };
-        ChannelConfig { label: self.label.to_owned(), ordered: self.reliable, reliability, ..ChannelConfig::default() }
+/// Gives str0m what has come.
+fn feed(rtc: &mut Rtc, received: &Received<'_>) {
+    let now = Instant::now();
+    match Receive::new(received.proto, received.source, received.destination, received.contents) {
+        Ok(datagram) => {
+            if let Err(error) = rtc.handle_input(Input::Receive(now, datagram)) {
+                tracing::debug!(from = %received.source, "a datagram that cannot be used: {error}");
+            }
+        }
+        Err(error) => tracing::debug!(from = %received.source, "a datagram that is none of WebRTC's: {error}"),
     }
 }

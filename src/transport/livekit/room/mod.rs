@@ -23,8 +23,8 @@ use self::recovery::Phase;
 use super::data::{self, Streams};
 use super::roster::{Change, Roster};
 use super::signal::{Signal, Signalled};
-use super::{Data, DataError, Disconnect, JoinError, Participant, Track};
-use crate::transport::webrtc::{Peer, PeerError, PeerEvent, PeerState, RtpAudio, RtpTime, SenderReport};
+use super::{Data, DataError, Disconnect, JoinError, Participant, Track, ice};
+use crate::transport::webrtc::{IceOptions, Peer, PeerError, PeerEvent, PeerState, RtpAudio, RtpTime, SenderReport};
 
 /// How often the health of the connections is looked at.
 const WATCH: Duration = Duration::from_millis(500);
@@ -34,11 +34,13 @@ const WATCH: Duration = Duration::from_millis(500);
 pub struct RoomOptions {
     /// Every audio track is subscribed to as it appears; else only those of [`Room::subscribe`].
     pub subscribe: bool,
+    /// Media goes over the server's TURN service or not at all.
+    pub relay_only: bool,
 }
 
 impl Default for RoomOptions {
     fn default() -> Self {
-        Self { subscribe: true }
+        Self { subscribe: true, relay_only: false }
     }
 }
 
@@ -163,6 +165,8 @@ pub struct Room {
     signal: Signal,
     /// Where the server is, to open the right sockets at once.
     towards: Vec<SocketAddr>,
+    /// How else its media is reached.
+    ice: IceOptions,
     name: String,
     sid: String,
     metadata: String,
@@ -199,6 +203,7 @@ impl Room {
     pub async fn join(url: &Url, token: &str, options: RoomOptions) -> Result<Self, JoinError> {
         let (signal, join) = Signal::connect(url.as_str(), token).await?;
         let towards = addresses(url).await;
+        let ice = ice::options(&join.ice_servers, join.client_configuration.as_ref(), options.relay_only);
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut room = Self {
@@ -210,9 +215,10 @@ impl Room {
             may_update: false,
             hears_data: false,
             roster: Roster::default(),
-            subscriber: Peer::new(&towards),
-            publisher: Publisher::new(&towards),
+            subscriber: Peer::new(&towards, &ice),
+            publisher: Publisher::new(&towards, &ice),
             towards,
+            ice,
             mids: HashMap::new(),
             coming: HashSet::new(),
             options,
@@ -428,7 +434,7 @@ impl Room {
         match told {
             Signalled::Message(message) => self.take_message(*message),
             Signalled::Lost(reason) => self.lost(livekit_protocol::ReconnectReason::RrSignalDisconnected, &reason, false),
-            Signalled::Resumed => self.resumed(),
+            Signalled::Resumed(told) => self.resumed(&told),
             Signalled::Rejoined(join) => self.rejoined(&join),
             Signalled::Failed(error) => {
                 let reason = if let JoinError::Left(reason) = error { reason } else { Disconnect::ConnectionLost };

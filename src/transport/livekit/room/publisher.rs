@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::messages::trickle;
 use crate::transport::livekit::signal::Signal;
-use crate::transport::webrtc::{Channel, ChannelPlan, Peer, PeerError, PeerEvent, PeerState, RtpTime, SentAudio};
+use crate::transport::webrtc::{Channel, ChannelPlan, IceOptions, Peer, PeerError, PeerEvent, PeerState, RtpTime, SentAudio};
 
 /// The channels that the server knows by their labels.
 const RELIABLE: ChannelPlan = ChannelPlan { label: "_reliable", reliable: true };
@@ -45,6 +45,7 @@ struct Microphone {
 pub(super) struct Publisher {
     peer: Option<Peer>,
     towards: Vec<SocketAddr>,
+    ice: IceOptions,
     microphone: Option<Microphone>,
     reliable: Option<Channel>,
     lossy: Option<Channel>,
@@ -58,10 +59,11 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(towards: &[SocketAddr]) -> Self {
+    pub(super) fn new(towards: &[SocketAddr], ice: &IceOptions) -> Self {
         Self {
             peer: None,
             towards: towards.to_vec(),
+            ice: ice.clone(),
             microphone: None,
             reliable: None,
             lossy: None,
@@ -144,7 +146,11 @@ impl Publisher {
     }
 
     /// After a resume.
-    pub(super) fn restart_ice(&mut self, signal: &Signal) {
+    pub(super) fn restart_ice(&mut self, ice: &IceOptions, signal: &Signal) {
+        self.ice.clone_from(ice);
+        if let Some(peer) = &mut self.peer {
+            peer.set_ice(ice);
+        }
         if let Some(offer) = self.peer.as_mut().and_then(Peer::restart_ice) {
             self.ask(offer, signal);
         }
@@ -230,7 +236,7 @@ impl Publisher {
             return;
         }
         let first = self.peer.is_none();
-        let peer = self.peer.get_or_insert_with(|| Peer::new(&self.towards));
+        let peer = self.peer.get_or_insert_with(|| Peer::new(&self.towards, &self.ice));
         let ready = self.microphone.as_mut().filter(|microphone| microphone.sent.is_none() && microphone.published.is_some());
         let audio = ready.as_ref().map(|microphone| ("trunkline", microphone.cid.as_str()));
         let channels: &[ChannelPlan] = if first { &[RELIABLE, LOSSY] } else { &[] };

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{JoinResponse, ReconnectReason, SyncState, signal_request};
+use livekit_protocol::{JoinResponse, ReconnectReason, ReconnectResponse, SyncState, signal_request};
 
 use super::publisher::Publisher;
 use super::{Room, RoomEvent};
-use crate::transport::livekit::{Disconnect, JoinError};
+use crate::transport::livekit::{Disconnect, JoinError, ice};
 use crate::transport::webrtc::{Peer, PeerState};
 
 /// How long media may take from its first description until it flows.
@@ -87,7 +87,9 @@ impl Room {
     }
 
     /// Signalling goes on where it was: the server is told what we have, and media looks for its way anew.
-    pub(super) fn resumed(&mut self) {
+    pub(super) fn resumed(&mut self, told: &ReconnectResponse) {
+        self.ice = ice::options(&told.ice_servers, told.client_configuration.as_ref(), self.options.relay_only);
+        self.subscriber.set_ice(&self.ice);
         let sync = SyncState {
             answer: self.last_answer.clone(),
             offer: self.publisher.last_offer(),
@@ -102,7 +104,7 @@ impl Room {
         };
         self.signal.send(signal_request::Message::SyncState(sync));
         self.signal.confirm();
-        self.publisher.restart_ice(&self.signal);
+        self.publisher.restart_ice(&self.ice, &self.signal);
         self.phase = Phase::Returning { since: Instant::now(), anew: false };
     }
 
@@ -110,8 +112,9 @@ impl Room {
     pub(super) fn rejoined(&mut self, join: &JoinResponse) {
         // What failed first says more than a try that was cut short.
         self.no_way = self.no_way.take().or_else(|| self.subscriber.no_way());
-        self.subscriber = Peer::new(&self.towards);
-        let before = std::mem::replace(&mut self.publisher, Publisher::new(&self.towards));
+        self.ice = ice::options(&join.ice_servers, join.client_configuration.as_ref(), self.options.relay_only);
+        self.subscriber = Peer::new(&self.towards, &self.ice);
+        let before = std::mem::replace(&mut self.publisher, Publisher::new(&self.towards, &self.ice));
         self.mids.clear();
         self.coming.clear();
         self.hears_data = false;
@@ -126,7 +129,7 @@ impl Room {
         let is_late = self.media_by.is_some_and(|by| by < Instant::now());
         match self.phase {
             Phase::Starting | Phase::Returning { .. } if is_late => self.no_media(),
-            Phase::Starting if self.subscriber.state() == PeerState::Closed => self.no_media(),
+            Phase::Starting if self.subscriber.state() == PeerState::Closed || self.subscriber.is_hopeless() => self.no_media(),
             Phase::Returning { since, anew } => {
                 // After a resume the old way may still be good: no change of state tells it.
                 let fresh = |peer: &Peer| peer.state() == PeerState::Connected && peer.heard().is_some_and(|heard| heard > since);

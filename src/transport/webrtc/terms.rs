@@ -1,0 +1,131 @@
+//! What a peer connection is told, and what it tells.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+
+use super::ice_server::IceServer;
+use super::{RtpAudio, SenderReport};
+
+/// A session description as SDP text (RFC 8866).
+pub type SessionText = String;
+
+/// A peer connection could not be made or broke.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// The far side's description cannot be used.
+    #[error("the far side's session description cannot be used: {0}")]
+    Description(String),
+    /// No way to the far side.
+    #[error("ICE found no way: tried {}", tried(.local, .remote, .relays))]
+    Ice {
+        /// Our own addresses.
+        local: Vec<SocketAddr>,
+        /// The far side's candidates: protocol and address.
+        remote: Vec<String>,
+        /// How far each TURN server is.
+        relays: Vec<String>,
+    },
+    /// There is a way, and the handshake that makes the keys failed on it.
+    #[error("the DTLS handshake failed: {problem}; tried {}", tried(.local, .remote, .relays))]
+    Dtls {
+        /// What went wrong.
+        problem: String,
+        /// Our own addresses.
+        local: Vec<SocketAddr>,
+        /// The far side's candidates: protocol and address.
+        remote: Vec<String>,
+        /// How far each TURN server is.
+        relays: Vec<String>,
+    },
+    /// Something else within the connection.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+fn tried(local: &[SocketAddr], remote: &[String], relays: &[String]) -> String {
+    let local: Vec<_> = local.iter().map(ToString::to_string).collect();
+    let (local, remote) = (local.join(", "), remote.join(", "));
+    let or_none = |list: String| if list.is_empty() { "none".to_owned() } else { list };
+    let relays = if relays.is_empty() { String::new() } else { format!("; relays: {}", relays.join("; ")) };
+    format!("from {} to {}{relays}", or_none(local), or_none(remote))
+}
+
+/// How a connection may find its way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IceOptions {
+    /// STUN and TURN servers.
+    pub servers: Vec<IceServer>,
+    /// Media goes over a TURN server or not at all, and the far side is told none of our own addresses.
+    pub relay_only: bool,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerState {
+    /// Nothing was agreed on yet.
+    New,
+    /// Looking for a way, or making the keys.
+    Connecting,
+    /// Media flows.
+    Connected,
+    /// No answer comes any more; it may come back.
+    Disconnected,
+    /// Over.
+    Closed,
+}
+
+/// A data channel that was opened with a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Channel(pub(super) ChannelId);
+
+/// What comes out of a connection.
+#[derive(Debug)]
+pub enum PeerEvent {
+    /// The state has changed.
+    State(PeerState),
+    /// A received packet of audio.
+    Rtp {
+        /// The media section it belongs to.
+        mid: String,
+        /// When it came.
+        arrived: Instant,
+        /// The packet.
+        packet: RtpAudio,
+    },
+    /// A sender report (RFC 3550 section 6.4.1).
+    SenderReport {
+        /// The media section.
+        mid: String,
+        /// What it says.
+        report: SenderReport,
+    },
+    /// A data channel is open.
+    ChannelOpen(Channel, String),
+    /// A message on a data channel.
+    Message {
+        /// The channel.
+        channel: Channel,
+        /// The message.
+        data: Vec<u8>,
+    },
+    /// A local candidate that the far side has not been told in a description.
+    Candidate(String),
+}
+
+/// A data channel that is to be opened with an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelPlan {
+    /// Its label.
+    pub label: &'static str,
+    /// Nothing is lost and all comes in order; else each message is sent once, and may come in any order.
+    pub reliable: bool,
+}
+
+impl ChannelPlan {
+    pub(super) fn config(self) -> ChannelConfig {
+        let reliability = if self.reliable { Reliability::Reliable } else { Reliability::MaxRetransmits { retransmits: 0 } };
+        ChannelConfig { label: self.label.to_owned(), ordered: self.reliable, reliability, ..ChannelConfig::default() }
+    }
+}
