@@ -207,7 +207,7 @@ async fn an_agent_that_greets_before_its_caller_has_come_is_told_of() {
         (now > said["at"].as_f64().unwrap() + 1.0).then_some(())
     });
     let entrance = Entrance::Given { url: server.url().parse().unwrap(), token: Secret::new(&token).unwrap() };
-    let call = RoomCall { entrance, identity: String::new(), publish: None, step_time: Duration::from_secs(30) };
+    let call = RoomCall { entrance, identity: String::new(), publish: None, relay_only: false, step_time: Duration::from_secs(30) };
     let leg = Driven::new(Box::new(dial_chat(&call, &mut SetUp::default()).await.unwrap()));
     let events = leg.events_until(|event| matches!(event, LegEvent::Fault { .. }));
     let Some(LegEvent::Fault { code, detail }) = events.last() else { panic!("{events:#?}") };
@@ -351,7 +351,7 @@ async fn an_agent_that_does_not_come_or_never_reads_fails_the_set_up_by_its_step
     let mut human = Peer::joined(&server, "theirs", "human", json!({"topics": ["lk.chat"]}));
     let token = human.tell("token", json!({"room": "theirs", "identity": "tester"}))["token"].as_str().unwrap().to_owned();
     let entrance = Entrance::Given { url: server.url().parse().unwrap(), token: Secret::new(&token).unwrap() };
-    let call = RoomCall { entrance, identity: String::new(), publish: None, step_time: Duration::from_secs(2) };
+    let call = RoomCall { entrance, identity: String::new(), publish: None, relay_only: false, step_time: Duration::from_secs(2) };
     let error = dial_chat(&call, &mut SetUp::default()).await.err().expect("nobody is an agent").to_string();
     assert!(error.contains("nobody in the room is an agent, and nobody has written"), "{error}");
     let call = RoomCall { step_time: Duration::from_secs(30), ..call };
@@ -383,7 +383,7 @@ async fn an_agent_that_does_not_come_or_never_reads_fails_the_set_up_by_its_step
     let token =
         agent.tell("token", json!({"room": "there", "identity": "tester", "grants": grants}))["token"].as_str().unwrap().to_owned();
     let entrance = Entrance::Given { url: server.url().parse().unwrap(), token: Secret::new(&token).unwrap() };
-    let call = RoomCall { entrance, identity: String::new(), publish: None, step_time: Duration::from_secs(30) };
+    let call = RoomCall { entrance, identity: String::new(), publish: None, relay_only: false, step_time: Duration::from_secs(30) };
     let leg = Driven::new(Box::new(dial_chat(&call, &mut SetUp::default()).await.unwrap()));
     leg.tell(Told::Text("Hello?"));
     let read = agent.event("text", |text| text["text"] == "Hello?");

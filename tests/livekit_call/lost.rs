@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use trunkline::call::{EndReason, LegEvent};
 
+use super::common::cut::Line;
 use super::common::livekit::{ANNOUNCED, LiveKitServer, Options, Peer, gaps, tone_level, tone_seconds};
 use super::common::path;
-use super::network::{Blocked, Impairment, MediaProxy, SignalProxy};
+use super::network::{Blocked, Impairment, MediaProxy};
 use super::{DBFS, RATE, dial, hang_up, talk};
 
 /// A server whose media passes through a proxy.
@@ -102,10 +103,10 @@ async fn a_tenth_lost_and_60_ms_of_jitter_are_heard_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signalling_that_drops_alone_is_resumed_and_media_does_not_notice() {
     let server = LiveKitServer::start();
-    let signalling = SignalProxy::before(server.signalling()).await;
+    let signalling = Line::to(server.signalling());
     let mut agent = Peer::joined(&server, "signal", "agent", json!({"kind": "agent"}));
     agent.tell("tone", json!({"hz": 700}));
-    let mut leg = dial(&server, &format!("livekit+{}/signal", signalling.url())).await;
+    let mut leg = dial(&server, &format!("livekit+ws://{}/signal", signalling.address)).await;
     talk(&mut *leg, |heard, _| heard.len() > RATE as usize).await;
     signalling.cut();
     let mut back = None;

@@ -1,11 +1,11 @@
-//! A bad network between a participant and its livekit-server: one proxy for media (UDP), one for signalling (TCP).
+//! A bad network between participants and their livekit-server: a proxy for media.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 /// What becomes of the datagrams of one participant, in both directions.
@@ -137,42 +137,4 @@ fn deliver(datagram: &[u8], impairment: Impairment, rules: &Mutex<Rules>, throug
             None => through.send(&datagram).await,
         });
     });
-}
-
-/// Passes TCP connections on, until it is told to cut them.
-pub struct SignalProxy {
-    address: SocketAddr,
-    connections: Arc<Mutex<JoinSet<()>>>,
-    _tasks: JoinSet<()>,
-}
-
-impl SignalProxy {
-    pub async fn before(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
-        let address = listener.local_addr().expect("it is bound");
-        let connections = Arc::new(Mutex::new(JoinSet::new()));
-        let mut tasks = JoinSet::new();
-        tasks.spawn({
-            let connections = Arc::clone(&connections);
-            async move {
-                loop {
-                    let (mut client, _) = listener.accept().await.expect("it listens");
-                    connections.lock().expect("nobody panics with it").spawn(async move {
-                        let Ok(mut server) = TcpStream::connect(server).await else { return };
-                        drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
-                    });
-                }
-            }
-        });
-        Self { address, connections, _tasks: tasks }
-    }
-
-    pub fn url(&self) -> String {
-        format!("ws://{}", self.address)
-    }
-
-    /// Ends every connection there is; new ones may be made.
-    pub fn cut(&self) {
-        self.connections.lock().expect("nobody panics with it").abort_all();
-    }
 }
