@@ -125,7 +125,7 @@ fn free_ports() -> std::io::Result<(u16, u16, u16)> {
 fn configuration(http: u16, tcp: u16, udp: u16, key: &str, secret: &str) -> String {
     let media = json!({
         "tcp_port": tcp, "udp_port": udp, "node_ip": "127.0.0.1", "use_external_ip": false,
-        "enable_loopback_candidate": true, "ips": {"includes": ["127.0.0.1/32"]},
+        "enable_loopback_candidate": true, "ips": {"includes": ["127.0.0.1/32"]}, "stun_servers": ["127.0.0.1:9"],
     });
     json!({"port": http, "bind_addresses": ["127.0.0.1"], "keys": {key: secret}, "rtc": media}).to_string()
 }

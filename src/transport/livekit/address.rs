@@ -18,7 +18,7 @@ pub const CAPABILITY: Capability = Capability {
     way_out: Some("`livekit://ROOM?agent=NAME`"),
     audio: "48 kHz, Opus",
     abilities: ABILITIES,
-    tried: "livekit-server 1.13.5, `livekit` 1.1.21 and `livekit-agents` 1.8.9 (Python)",
+    tried: "livekit-server 1.9.12, 1.11.0 and 1.13.5, `livekit` 1.1.21 and `livekit-agents` 1.8.9 (Python)",
 };
 
 /// Where an agent is called in a room: `livekit://ROOM?agent=NAME&metadata=TEXT`, each part of it may be missing; `relay=only` lets

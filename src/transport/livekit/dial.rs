@@ -381,7 +381,11 @@ fn what_became(dispatches: &[AgentDispatch], agent: &str, server: &Server) -> St
     match states.iter().find(|state| !state.error.is_empty()) {
         Some(state) => format!(": the agent's job failed: {}", state.error),
         None if states.is_empty() => {
-            format!(": no worker has taken the job; is one registered as {agent:?} at {}?", server.shown())
+            format!(
+                ": no worker has taken the job; is one registered as {agent:?} at {}, and is it free? (`livekit-agents` takes no job \
+                 while its machine's processor load is above 0.7)",
+                server.shown()
+            )
         }
         None => format!(": a worker of {agent:?} has taken the job, and its agent has not come so far"),
     }
