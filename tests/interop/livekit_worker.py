@@ -17,8 +17,8 @@ def tell(event, /, **more):
 
 
 def server():
-    """A worker as livekit-agents makes it, on loopback."""
-    worker = AgentServer(host="127.0.0.1")
+    """A worker as livekit-agents makes it, on loopback. It tells no load: the server sends no job to a worker on a busy machine."""
+    worker = AgentServer(host="127.0.0.1", load_fnc=lambda _worker: 0.0)
     worker.on("worker_registered", lambda worker_id, _: tell("registered", worker=worker_id))
     return worker
 

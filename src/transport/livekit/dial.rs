@@ -382,8 +382,8 @@ fn what_became(dispatches: &[AgentDispatch], agent: &str, server: &Server) -> St
         Some(state) => format!(": the agent's job failed: {}", state.error),
         None if states.is_empty() => {
             format!(
-                ": no worker has taken the job; is one registered as {agent:?} at {}, and is it free? (`livekit-agents` takes no job \
-                 while its machine's processor load is above 0.7)",
+                ": no worker has taken the job; is one registered as {agent:?} at {}, and is it free? (livekit-server sends no \
+                 job to a worker that tells a load of 0.7 or more; `livekit-agents` tells its machine's processor load)",
                 server.shown()
             )
         }
