@@ -35,11 +35,11 @@ adds up set-up time, each of its stages and response latency (percentiles by nea
 measured), failures by kind, and how loaded this machine was. A call in which this machine itself was late is void, not failed,
 and its times are left out. Ctrl-C ends the calls that go on; what is done is reported.")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://…, …
+    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, pipecat-ws://…, …
     /// [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
-    /// Rate of a process, in Hz
+    /// Rate of a process, or at which a Pipecat bot takes audio, in Hz
     #[arg(long, value_name = "HZ", value_parser = parse_rate)]
     rate: Option<Rate>,
     /// Test suite with the scenarios [default: the shipped demo]

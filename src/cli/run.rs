@@ -105,7 +105,7 @@ struct Running {
     /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
-    /// Rate of a process, in Hz
+    /// Rate of a process, or at which a Pipecat bot takes audio, in Hz
     #[arg(long, value_name = "HZ", value_parser = parse_rate)]
     rate: Option<Rate>,
     /// Seconds between two looks at the result [default: 10, with --sandbox 0.5]

@@ -47,7 +47,7 @@ pub struct Args {
     /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
-    /// Rate of a process, in Hz
+    /// Rate of a process, or at which a Pipecat bot takes audio, in Hz
     #[arg(long, value_name = "HZ", value_parser = parse_rate)]
     rate: Option<Rate>,
     /// Where the CHIRP door listens; port 0 takes a free one [default: 127.0.0.1:8765]

@@ -1,7 +1,7 @@
 //! What each wire can do: one table, from the constants that the legs themselves use.
 
 use super::livekit::{self, console};
-use super::{chat, chirp, process};
+use super::{chat, chirp, pipecat, process};
 use crate::call::Abilities;
 
 /// What a wire can do.
@@ -22,12 +22,13 @@ pub struct Capability {
 }
 
 /// Every wire.
-pub const CAPABILITIES: [Capability; 9] = [
+pub const CAPABILITIES: [Capability; 10] = [
     chirp::CAPABILITY,
     process::CAPABILITY,
     livekit::CAPABILITY,
     console::CAPABILITY,
     livekit::chat::CAPABILITY,
+    pipecat::CAPABILITY,
     chat::WEB_SOCKET,
     chat::CHILD,
     chat::OPENAI,

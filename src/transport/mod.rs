@@ -5,6 +5,7 @@ mod capability;
 pub mod chat;
 pub mod chirp;
 pub mod livekit;
+pub mod pipecat;
 pub mod process;
 mod secret;
 mod set_up;

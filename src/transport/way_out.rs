@@ -11,6 +11,7 @@ use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::livekit::{self, RoomAddress, RoomCallError, Server};
+use super::pipecat::{self, PipecatError};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
 use super::{Capability, Secret, SetUp, Stage};
@@ -29,6 +30,8 @@ pub enum WayOut {
     /// `livekit://ROOM?agent=NAME`: a room of a LiveKit server, into which the agent is asked; `livekit-chat://…`: the agent is
     /// written to there.
     LiveKit(RoomAddress),
+    /// `pipecat-ws://HOST:PORT/PATH`, or `pipecat-wss://…` over TLS: a Pipecat bot's WebSocket server.
+    Pipecat(Url),
     /// `chat://HOST:PORT/PATH`, or `chats://…` over TLS: Cekura's chat WebSocket, we being the client as Cekura is.
     Chat(Url),
     /// `chat-process:COMMAND ARGS`: a command that chats, one JSON frame a line.
@@ -44,7 +47,7 @@ const LONGEST_METADATA: usize = 7 << 10;
 
 /// Every way, as messages name them.
 const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
-                    chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or openai:URL?model=NAME";
+                    pipecat-ws://HOST:PORT/PATH, pipecat-wss://…, chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or openai:URL?model=NAME";
 
 /// A string that is no way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +60,7 @@ pub struct BadWayOut {
 /// What the way itself does not say.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// The rate of a process.
+    /// The rate of a process, and that at which a Pipecat bot takes audio.
     pub rate: Rate,
     /// For an agent that asks for HTTP Basic authentication.
     pub credentials: Option<Credentials>,
@@ -115,6 +118,9 @@ pub enum ConnectError {
     /// No LiveKit server is known.
     #[error("{0} needs a LiveKit server: set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET")]
     NoLiveKit(String),
+    /// As a Pipecat bot.
+    #[error(transparent)]
+    Pipecat(#[from] PipecatError),
     /// Over HTTP.
     #[error(transparent)]
     OpenAi(#[from] OpenAiError),
@@ -136,6 +142,7 @@ impl WayOut {
             Self::LiveKitConsole(_) => console::CAPABILITY,
             Self::LiveKit(address) if address.is_chat() => livekit::chat::CAPABILITY,
             Self::LiveKit(_) => livekit::CAPABILITY,
+            Self::Pipecat(_) => pipecat::CAPABILITY,
             Self::Chat(_) => chat::WEB_SOCKET,
             Self::ChatProcess(_) => chat::CHILD,
             Self::OpenAi(_) => chat::OPENAI,
@@ -173,6 +180,10 @@ impl WayOut {
                 let agent = console::dial(command, options.dial_time, ids, metadata).await?;
                 set_up.done();
                 Ok(Box::new(agent))
+            }
+            Self::Pipecat(url) => {
+                let headers = told_headers(ids, metadata);
+                Ok(Box::new(pipecat::dial(url, options.rate, headers, options.once, set_up).await?))
             }
             Self::Chat(url) => {
                 let secret = options.chat_secret.as_ref();
@@ -256,20 +267,32 @@ impl FromStr for WayOut {
             return address.map(Self::LiveKit).map_err(|problem| bad(&problem));
         }
         let Some((scheme, rest)) = text.split_once("://") else { return Err(bad(&format!("use {WAYS}"))) };
-        let (web, chats) = match scheme {
-            "chirp" => ("ws", false),
-            "chirps" => ("wss", false),
-            "chat" => ("ws", true),
-            "chats" => ("wss", true),
-            "ws" | "wss" => return Err(bad("say which protocol the WebSocket speaks: chirp://, chirps://, chat:// or chats://")),
+        let (web, way): (_, fn(Url) -> Self) = match scheme {
+            "chirp" => ("ws", Self::Chirp),
+            "chirps" => ("wss", Self::Chirp),
+            "pipecat-ws" => ("ws", Self::Pipecat),
+            "pipecat-wss" => ("wss", Self::Pipecat),
+            "chat" => ("ws", Self::Chat),
+            "chats" => ("wss", Self::Chat),
+            "ws" | "wss" => {
+                return Err(bad(
+                    "say which protocol the WebSocket speaks: chirp://, chirps://, pipecat-ws://, chat:// or chats://",
+                ));
+            }
             _ => return Err(bad(&format!("use {WAYS}"))),
         };
         let url = Url::parse(&format!("{web}://{rest}")).map_err(|error| bad(&error.to_string()))?;
-        if url.password().is_some() || !url.username().is_empty() {
-            let instead = if chats { "TRUNKLINE_CHAT_SECRET" } else { "TRUNKLINE_AGENT_CREDENTIALS=user:password" };
-            return Err(bad(&format!("credentials do not belong into an address: set {instead}")));
+        let has_credentials = url.password().is_some() || !url.username().is_empty();
+        let way = way(url);
+        if has_credentials {
+            let instead = match way {
+                Self::Chat(_) => ": set TRUNKLINE_CHAT_SECRET",
+                Self::Chirp(_) => ": set TRUNKLINE_AGENT_CREDENTIALS=user:password",
+                _ => "",
+            };
+            return Err(bad(&format!("credentials do not belong into an address{instead}")));
         }
-        Ok(if chats { Self::Chat(url) } else { Self::Chirp(url) })
+        Ok(way)
     }
 }
 
@@ -280,6 +303,7 @@ impl fmt::Display for WayOut {
             Self::Process(words) => f.write_str(&process::spelled("process", words)),
             Self::LiveKitConsole(command) => command.fmt(f),
             Self::LiveKit(address) => address.fmt(f),
+            Self::Pipecat(url) => f.write_str(&spelled(url, "pipecat-ws")),
             Self::Chat(url) => f.write_str(&spelled(url, "chat")),
             Self::ChatProcess(words) => f.write_str(&process::spelled("chat-process", words)),
             Self::OpenAi(server) => server.fmt(f),

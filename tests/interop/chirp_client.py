@@ -131,6 +131,13 @@ class Caller:
         except ConnectionClosed:
             pass
 
+    async def talk_and_hold(self, ws, args):
+        """Talks, and stays on the line until it is closed, or for so long."""
+        try:
+            await self.talk(ws, args)
+        except ConnectionClosed:
+            pass
+
 
 async def main():
     parser = argparse.ArgumentParser()

@@ -1,0 +1,277 @@
+//! A Pipecat bot's WebSocket as a call's leg.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::tungstenite::protocol::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::frames::{Audio, Frame, encode_audio};
+use super::rtvi::{self, Rtvi, Turn};
+use crate::audio::{Rate, Resampler};
+use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::transport::web_socket::{Link, Read, Socket};
+
+/// What the wire carries beside audio.
+pub(super) const ABILITIES: Abilities = Abilities {
+    continuous_sink: true,
+    speech_marks: true,
+    dtmf: true,
+    text: true,
+    data: true,
+    transcripts: true,
+    ..Abilities::NONE
+};
+/// Frames that may wait for a bot that does not read: 5 s of 20 ms.
+const MOST_QUEUED: usize = 250;
+/// So many messages that make no sense are told of; then the call ends.
+const MOST_FAULTS: u32 = 100;
+const BAD_MESSAGE: &str = "BAD_MESSAGE";
+/// After so long without audio what the resampler holds back is given: a bot sends a frame every 40 ms while it speaks.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Silence of this length in one frame is what a bot sends before it hangs up (2 s, `audio_out_end_silence_secs`).
+const FAREWELL_SILENCE: Duration = Duration::from_secs(1);
+
+/// A bot in a call.
+pub struct PipecatLeg {
+    link: Link,
+    via: String,
+    rate: Rate,
+    rtvi: Rtvi,
+    /// For the bot's audio, with the rate that it has; none where it has the call's.
+    resampler: Option<(Rate, Resampler)>,
+    /// Silence that is left out if the bot hangs up after it.
+    silence: Option<Audio>,
+    events: VecDeque<LegEvent>,
+    faults: u32,
+    not_read: u64,
+    /// When the resampler is emptied.
+    pause: Pin<Box<Sleep>>,
+}
+
+/// What happens before the call.
+pub(super) enum Beginning {
+    /// The bot is ready, or speaks.
+    Begun,
+    /// It is gone.
+    Gone(EndReason, String),
+}
+
+impl PipecatLeg {
+    /// A leg that asks the bot whether it is ready. The bot takes audio at `rate`.
+    pub(super) fn new(socket: Socket, via: String, rate: Rate) -> Self {
+        let mut leg = Self {
+            link: Link::new(socket, None),
+            via,
+            rate,
+            rtvi: Rtvi::default(),
+            resampler: None,
+            silence: None,
+            events: VecDeque::new(),
+            faults: 0,
+            not_read: 0,
+            pause: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        };
+        leg.say(rtvi::client_ready());
+        leg
+    }
+
+    /// The next step on the way to a bot that is ready. What it tells is kept.
+    pub(super) fn poll_beginning(&mut self, cx: &mut Context<'_>) -> Poll<Beginning> {
+        loop {
+            let sent = self.poll_outgoing(cx);
+            if self.rtvi.is_ready() || self.events.iter().any(|event| matches!(event, LegEvent::Audio(_))) {
+                return Poll::Ready(Beginning::Begun);
+            }
+            if let Some(LegEvent::Hangup { reason, detail }) = self.link.poll_gone(sent, cx) {
+                return Poll::Ready(Beginning::Gone(reason, detail));
+            }
+            match self.link.poll_read(cx) {
+                Poll::Ready(read) => self.take(read),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn say(&mut self, message: String) {
+        self.link.push(Message::binary(Frame::Message(message).encode()));
+    }
+
+    fn refuse(&mut self, detail: String) {
+        self.link.close(EndReason::ProtocolError, detail, CloseCode::Policy);
+    }
+
+    fn take(&mut self, read: Read) {
+        match read {
+            Read::Message(Message::Binary(bytes)) => match Frame::decode(&bytes) {
+                Ok(frame) => frame.into_iter().for_each(|frame| self.take_frame(frame)),
+                Err(problem) => self.refuse(problem.to_string()),
+            },
+            Read::Message(Message::Text(_)) => {
+                self.refuse("a text message: the bot's transport has another serializer than ProtobufFrameSerializer".to_owned());
+            }
+            // Pings are answered by the WebSocket itself.
+            Read::Message(_) | Read::Nothing => {}
+            Read::NotUtf8 => self.close_deaf("text that is not UTF-8".to_owned()),
+            Read::TooLong(detail) => self.close_deaf(detail),
+        }
+    }
+
+    fn close_deaf(&mut self, detail: String) {
+        self.link.close_deaf(EndReason::ProtocolError, detail, CloseCode::Policy);
+    }
+
+    fn take_frame(&mut self, frame: Frame) {
+        match frame {
+            Frame::Audio(audio) => self.take_audio(audio),
+            Frame::Message(text) => match self.rtvi.take(&text, &mut self.events) {
+                Ok(Some(Turn::Stops)) => {
+                    let stop = self.events.pop_back();
+                    self.empty_resampler();
+                    self.events.extend(stop);
+                }
+                Ok(Some(Turn::Interrupted)) => self.interrupted(),
+                Ok(None) => {}
+                Err(problem) => self.fault(problem.to_string()),
+            },
+            Frame::Text(text) => self.events.push_back(LegEvent::Text(text)),
+            Frame::Transcription { text, user_id, timestamp } => {
+                let told =
+                    serde_json::json!({"pipecat": "transcription", "text": text, "user_id": user_id, "timestamp": timestamp});
+                self.events.push_back(LegEvent::Data(told));
+            }
+            Frame::Interruption => self.interrupted(),
+        }
+    }
+
+    fn fault(&mut self, detail: String) {
+        self.events.push_back(LegEvent::Fault { code: BAD_MESSAGE.to_owned(), detail });
+        self.faults += 1;
+        if self.faults == MOST_FAULTS {
+            self.refuse(format!("{MOST_FAULTS} messages broke the protocol"));
+        }
+    }
+
+    /// A bot says this at the start of each of the caller's turns, whether it speaks or not: it is no sign of a barge-in.
+    fn interrupted(&mut self) {
+        self.events.retain(|event| !matches!(event, LegEvent::Audio(_)));
+        (self.silence, self.resampler) = (None, None);
+    }
+
+    fn take_audio(&mut self, audio: Audio) {
+        let long = audio.samples.len() as u64 >= audio.rate.samples_in(FAREWELL_SILENCE);
+        let held = if long && audio.samples.iter().all(|sample| *sample == 0) {
+            self.silence.replace(audio)
+        } else {
+            let held = self.silence.take();
+            held.into_iter().for_each(|silence| self.hear(silence));
+            Some(audio)
+        };
+        held.into_iter().for_each(|audio| self.hear(audio));
+    }
+
+    fn hear(&mut self, Audio { rate, samples }: Audio) {
+        if self.resampler.as_ref().is_some_and(|(from, _)| *from != rate) {
+            self.empty_resampler();
+            self.resampler = None;
+        }
+        let samples = if rate == self.rate {
+            samples
+        } else {
+            let (_, resampler) = self.resampler.get_or_insert_with(|| (rate, Resampler::new(rate, self.rate)));
+            let mut converted = Vec::with_capacity(samples.len());
+            resampler.push(&samples, &mut converted);
+            self.pause.as_mut().reset(Instant::now() + PAUSE);
+            converted
+        };
+        if !samples.is_empty() {
+            self.events.push_back(LegEvent::Audio(samples));
+        }
+    }
+
+    /// Gives the end of what the bot said.
+    fn empty_resampler(&mut self) {
+        let Some((_, resampler)) = self.resampler.as_mut().filter(|(_, resampler)| resampler.holds_back()) else { return };
+        let mut rest = Vec::new();
+        resampler.flush(&mut rest);
+        self.events.push_back(LegEvent::Audio(rest));
+    }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>) {
+        let holds_back = self.resampler.as_ref().is_some_and(|(_, resampler)| resampler.holds_back());
+        if holds_back && self.pause.as_mut().poll(cx).is_ready() {
+            self.empty_resampler();
+        }
+    }
+
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> bool {
+        let sent = self.link.poll_send(cx).is_ready();
+        if sent && self.not_read > 0 {
+            self.events.push_back(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
+        }
+        sent
+    }
+}
+
+impl Leg for PipecatLeg {
+    fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    fn abilities(&self) -> Abilities {
+        ABILITIES
+    }
+
+    fn via(&self) -> String {
+        self.via.clone()
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
+        loop {
+            let sent = self.poll_outgoing(cx);
+            self.poll_pause(cx);
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            if let Some(gone) = self.link.poll_gone(sent, cx) {
+                return Poll::Ready(gone);
+            }
+            match self.link.poll_read(cx) {
+                Poll::Ready(read) => self.take(read),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll_outgoing(cx) && self.events.is_empty() && self.link.is_open()
+    }
+
+    fn command(&mut self, command: LegCommand<'_>) {
+        if !self.link.is_open() {
+            return;
+        }
+        match command {
+            LegCommand::Audio(samples) if self.link.queued_binary() < MOST_QUEUED => {
+                self.link.push(Message::binary(encode_audio(self.rate, samples)));
+            }
+            LegCommand::Audio(_) => self.not_read += 1,
+            LegCommand::Text(text) => self.say(rtvi::send_text(text)),
+            LegCommand::Dtmf(digit) => self.say(rtvi::dtmf(digit)),
+            LegCommand::Data(data) => self.say(rtvi::data(data)),
+            LegCommand::Hangup(reason @ (EndReason::ConnectionLost | EndReason::PacingSlipped)) => {
+                self.link.close(reason, "the other side of the call is gone".to_owned(), CloseCode::Error);
+            }
+            LegCommand::Hangup(reason @ (EndReason::ProtocolError | EndReason::IdleTimeout)) => {
+                self.link.close(reason, "the other side of the call was refused".to_owned(), CloseCode::Policy);
+            }
+            LegCommand::Hangup(reason) => self.link.close(reason, String::new(), CloseCode::Normal),
+            // The bot hears the caller, and finds out for itself.
+            _ => {}
+        }
+    }
+}
