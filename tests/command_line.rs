@@ -34,7 +34,7 @@ fn is_whole(output: &Output, out: &Path, mode: &str, latency_ms: std::ops::Range
             assert!(recording.join(file).exists(), "{file}");
         }
         let call: Value = serde_json::from_slice(&fs::read(recording.join("call.json")).unwrap()).unwrap();
-        assert_eq!(call["ids"]["run_id"], run["run_id"].as_u64().unwrap().to_string(), "{call}");
+        assert_eq!(call["run_id"], run["run_id"].as_u64().unwrap().to_string(), "{call}");
         let latency = run["measures"]["response_latency"]["p50"]["value"].as_f64().unwrap();
         assert!(latency_ms.contains(&latency), "the scripted agent answers half a second after the caller: {latency} ms");
     }
