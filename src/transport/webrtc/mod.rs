@@ -11,6 +11,7 @@ mod paths;
 mod peer;
 mod quiet;
 mod relay;
+mod reorder;
 mod report;
 mod rtp;
 mod stream;
