@@ -1,5 +1,6 @@
 //! A call: two legs, one task, one clock. Nothing here knows a protocol.
 
+mod alarm;
 mod bridge;
 mod clock;
 mod event;
@@ -9,6 +10,7 @@ mod leg;
 mod playout;
 mod task;
 
+pub(crate) use alarm::Alarm;
 pub use bridge::{Bridge, Outlet, Party};
 pub use clock::{CallTime, SampleIndex};
 pub use event::{CallEnd, Effect, EffectKind, EndReason, Event, LoggedEvent, MarkSource};

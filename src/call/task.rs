@@ -1,16 +1,15 @@
 //! The task of a call: polls both legs, keeps the clock, feeds the recording.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use super::{Bridge, CallEnd, CallTime, EndReason, Event, Leg, LegCommand, LegEvent, LoggedEvent, Outlet, Party};
+use super::{Alarm, Bridge, CallEnd, CallTime, EndReason, Event, Leg, LegCommand, LegEvent, LoggedEvent, Outlet, Party};
 use super::{SampleIndex, Side};
 
 /// Events of a leg that are taken before other calls get their turn.
@@ -246,7 +245,7 @@ fn poll_call<T: Tape>(bridge: &mut Bridge, parties: &mut Parties<T>, alarm: &mut
         }
         if !parties.send(cx) {
             let wake = bridge.next_wake().map(|at| parties.started + at.elapsed());
-            if alarm.set(wake, cx).is_pending() {
+            if alarm.poll_at(wake, cx).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -341,31 +340,5 @@ impl<T: Tape> Outlet for Parties<T> {
             observer(&event);
         }
         self.mind_tape(now);
-    }
-}
-
-/// One timer for the whole call.
-struct Alarm {
-    sleep: Pin<Box<Sleep>>,
-    at: Option<Instant>,
-}
-
-impl Alarm {
-    fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), at: None }
-    }
-
-    /// Pending until `at`, or for ever without one. The timer is touched only when the moment changes.
-    fn set(&mut self, at: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.at != at {
-            self.at = at;
-            if let Some(at) = at {
-                self.sleep.as_mut().reset(at);
-            }
-        }
-        match at {
-            Some(_) => self.sleep.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
     }
 }

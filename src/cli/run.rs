@@ -26,9 +26,8 @@ use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
 use crate::sandbox::Sandbox;
 use crate::serve::Desk;
-use crate::transport::chirp::CAPABILITY;
 use crate::transport::livekit::recorder::RoomRecorder;
-use crate::transport::{WayOut, livekit};
+use crate::transport::{Capability, WayOut, chirp, livekit};
 pub(super) use calls::WayIn;
 pub(super) use carry_out::{Plan, Sandboxed, Where, carry_out, not_started};
 pub(super) use rooms::recorder as room_recorder;
@@ -212,12 +211,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
             let suite = suite(suite_file)?;
             let store = args.speech.store(&config)?;
             // All that is said is spoken before anything starts, and what cannot be played is told of.
-            let wire = match &desk {
-                Some((_, desk)) if desk.agent.is_text_only() => desk.agent.capability(),
-                _ if matches!(calls, Mode::Livekit | Mode::LivekitV2) => livekit::CAPABILITY,
-                _ if calls == Mode::LivekitChat => livekit::chat::CAPABILITY,
-                _ => CAPABILITY,
-            };
+            let wire = wire_of(calls, desk.as_ref().map(|(_, desk)| &desk.agent));
             prepare(&suite.scenarios, suite_file, &store, &wire, personalities.as_ref()).await?;
             Where::Sandbox(Box::new(Sandboxed {
                 suite,
@@ -248,6 +242,16 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
         let report = Preparation::around(preparation, waits, carry_out(plan)).await?;
         conclude(&report, &out, running.format)
     })
+}
+
+/// The wire between the sandbox's callers and the agent.
+fn wire_of(calls: Mode, agent: Option<&WayOut>) -> Capability {
+    match agent {
+        Some(agent) if agent.is_text_only() => agent.capability(),
+        _ if matches!(calls, Mode::Livekit | Mode::LivekitV2) => livekit::CAPABILITY,
+        _ if calls == Mode::LivekitChat => livekit::chat::CAPABILITY,
+        _ => chirp::CAPABILITY,
+    }
 }
 
 /// What records the rooms of a run that is followed to its end.

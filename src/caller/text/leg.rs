@@ -1,16 +1,13 @@
-//! The writing caller as a call's leg: the player and a timer.
+//! The writing caller as a call's leg: the player and an alarm.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::player::TextPlayer;
 use crate::audio::Rate;
-use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
 use crate::caller::errands::Errands;
 
 /// A caller that writes its script's lines, one message a line; a pause within a line divides it.
@@ -21,15 +18,15 @@ pub struct TextCaller {
     needs: Abilities,
     name: String,
     started: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
     events: VecDeque<LegEvent>,
     hung_up: Option<EndReason>,
 }
 
 impl TextCaller {
     pub(super) fn new(player: TextPlayer, errands: Option<Errands>, needs: Abilities, name: &str) -> Self {
-        let (timer, events) = (Box::pin(tokio::time::sleep(Duration::ZERO)), VecDeque::new());
-        Self { player, errands, needs, name: name.to_owned(), started: None, timer, events, hung_up: None }
+        let (alarm, events) = (Alarm::new(), VecDeque::new());
+        Self { player, errands, needs, name: name.to_owned(), started: None, alarm, events, hung_up: None }
     }
 
     fn run_errands(&mut self, cx: &mut Context<'_>) {
@@ -73,11 +70,8 @@ impl Leg for TextCaller {
                 return Poll::Ready(event);
             }
             let Some(wake) = self.player.next_wake() else { return Poll::Pending };
-            if wake > started.elapsed() {
-                self.timer.as_mut().reset(started + wake);
-                if self.timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
+            if wake > started.elapsed() && self.alarm.poll_at(Some(started + wake), cx).is_pending() {
+                return Poll::Pending;
             }
         }
     }

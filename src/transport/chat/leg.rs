@@ -1,14 +1,12 @@
 //! One side of a chat WebSocket as a call's leg.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -16,7 +14,7 @@ use super::protocol::{self, Frame, UNKNOWN_FRAME, fault};
 use super::session::{Due, Session, SessionRules};
 use super::{ABILITIES, MAX_MESSAGE, NO_RATE};
 use crate::audio::Rate;
-use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, Side};
+use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent, Side};
 use crate::transport::CallerLeg;
 use crate::transport::web_socket::{Link, Read, Socket};
 
@@ -26,8 +24,6 @@ const LINGER: Duration = Duration::from_secs(1);
 const MOST_QUEUED: usize = 4 * MAX_MESSAGE;
 /// How many faults a far side may make before the session is closed with 1008.
 const MOST_FAULTS: u32 = 100;
-/// Where nothing is due the timer still needs a moment.
-const NEVER: Duration = Duration::from_secs(86_400);
 
 /// A chat WebSocket.
 pub struct ChatLeg {
@@ -35,7 +31,8 @@ pub struct ChatLeg {
     via: String,
     session: Session,
     far: Side,
-    timer: Pin<Box<Sleep>>,
+    /// When the next thing is due.
+    alarm: Alarm,
     events: VecDeque<LegEvent>,
     faults: u32,
     not_read: u64,
@@ -53,7 +50,7 @@ impl ChatLeg {
             via,
             session: Session::new(rules, now),
             far: if rules.far_is_caller { Side::Caller } else { Side::Agent },
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            alarm: Alarm::new(),
             events: VecDeque::new(),
             faults: 0,
             not_read: 0,
@@ -126,7 +123,7 @@ impl ChatLeg {
     }
 
     /// Does what is due. True: something was done, and may be to be sent.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.link.is_open() {
             return false;
         }
@@ -140,9 +137,8 @@ impl ChatLeg {
             self.do_now(due);
             return true;
         }
-        let wake = self.leaving.map(|(at, _)| at).or_else(|| self.session.next_wake()).unwrap_or(now + NEVER);
-        self.timer.as_mut().reset(wake);
-        self.timer.as_mut().poll(cx).is_ready()
+        let wake = self.leaving.map(|(at, _)| at).or_else(|| self.session.next_wake());
+        self.alarm.poll_at(wake, cx).is_ready()
     }
 
     fn do_now(&mut self, due: Due) {
@@ -213,7 +209,7 @@ impl Leg for ChatLeg {
             match self.link.poll_read(cx) {
                 Poll::Ready(read) => self.take(read),
                 // What came in time is read before the clock is looked at, however late we are.
-                Poll::Pending if self.poll_timer(cx) => {}
+                Poll::Pending if self.poll_due(cx) => {}
                 Poll::Pending => return Poll::Pending,
             }
         }

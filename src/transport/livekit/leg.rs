@@ -1,19 +1,15 @@
 //! A room as a call's leg: one other participant, the *party*, is heard and spoken to.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-
-use tokio::time::Sleep;
 
 use super::party::{CHAT, FAREWELL, Parting, Party, TRANSCRIPTION};
 use super::{Data, Room, RoomEvent};
 use crate::audio::Rate;
 use crate::audio::opus::{OpusEncoder, OpusError, OpusSettings};
-use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, LineCounts};
+use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent, LineCounts};
 use crate::transport::CallerLeg;
 use crate::transport::webrtc::{JitterBuffer, JitterCounts, JitterLimits, RtpTime};
 
@@ -31,8 +27,6 @@ pub const ABILITIES: Abilities = Abilities {
 };
 /// Lost packets are told of so often.
 const LOSS_EVERY: Duration = Duration::from_secs(1);
-/// Until the timer has something to wait for.
-const LONG: Duration = Duration::from_secs(3600);
 
 /// A room in a call.
 pub struct RoomLeg {
@@ -47,7 +41,8 @@ pub struct RoomLeg {
     sent: u64,
     /// Less than a frame, until there is more.
     waiting: Vec<i16>,
-    alarm: Pin<Box<Sleep>>,
+    /// When the next frame is due.
+    alarm: Alarm,
     told: (Instant, JitterCounts),
     /// What the line did was told for the last time.
     told_line: bool,
@@ -72,7 +67,7 @@ impl RoomLeg {
             encoder: OpusEncoder::new(RATE, settings)?,
             sent: 0,
             waiting: Vec::new(),
-            alarm: Box::pin(tokio::time::sleep(LONG)),
+            alarm: Alarm::new(),
             told: (Instant::now(), JitterCounts::default()),
             told_line: false,
             hung_up: false,
@@ -175,11 +170,7 @@ impl RoomLeg {
             if let Some(frame) = jitter.pop(Instant::now()) {
                 return Some(LegEvent::Audio(frame.samples));
             }
-            let at = jitter.next_wake().into();
-            if self.alarm.deadline() != at {
-                self.alarm.as_mut().reset(at);
-            }
-            if self.alarm.as_mut().poll(cx).is_pending() {
+            if self.alarm.poll_at(Some(jitter.next_wake().into()), cx).is_pending() {
                 return None;
             }
         }

@@ -63,14 +63,14 @@ pub fn ask_for_framework(request_id: &str) -> AgentSessionMessage {
 
 /// The request that asks an agent for what has been said so far.
 #[must_use]
-pub fn ask_for_history(request_id: &str) -> AgentSessionMessage {
+pub(super) fn ask_for_history(request_id: &str) -> AgentSessionMessage {
     ask(request_id, Request::GetChatHistory(agent::session_request::GetChatHistory {}))
 }
 
 /// The agent's own messages in an answer to [`ask_for_history`]: when each was made, in seconds since 1970 by the agent's clock, and
 /// its text. None: the answer is to another request.
 #[must_use]
-pub fn said_before(response: &SessionResponse) -> Option<Vec<(i64, String)>> {
+pub(super) fn said_before(response: &SessionResponse) -> Option<Vec<(i64, String)>> {
     let Some(Response::GetChatHistory(history)) = &response.response else { return None };
     let messages = history.items.iter().filter_map(|item| match &item.item {
         Some(Item::Message(message)) if message.role() == ChatRole::Assistant => Some(message),
@@ -102,13 +102,13 @@ impl AgentSession {
 
     /// The agent has told some state.
     #[must_use]
-    pub const fn is_told(&self) -> bool {
+    pub(super) const fn is_told(&self) -> bool {
         self.state.is_some()
     }
 
     /// The agent says that it listens: it has said what it had to say.
     #[must_use]
-    pub fn is_listening(&self) -> bool {
+    pub(super) fn is_listening(&self) -> bool {
         self.state == Some(AgentState::AsListening)
     }
 

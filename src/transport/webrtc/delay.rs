@@ -122,6 +122,11 @@ pub(super) fn ticks(time: Duration) -> i64 {
     (time.as_nanos() * u128::from(OPUS_CLOCK) / 1_000_000_000) as i64
 }
 
+/// `ticks` in ms.
+pub(super) fn millis(ticks: i64) -> f64 {
+    ticks as f64 / MILLISECOND as f64
+}
+
 /// Ticks from `start` to `instant`.
 pub(super) fn signed_ticks(start: Instant, instant: Instant) -> i64 {
     match instant.checked_duration_since(start) {

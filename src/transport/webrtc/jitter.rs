@@ -8,14 +8,13 @@
 //! When nothing has come, the place in the stream stands still while concealment and then silence is played: what comes late
 //! is still played, and if it turns out that the sender paused or the packets are lost, that time has been filled already.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::delay::{MILLISECOND, signed_ticks, ticks};
+use super::delay::{MILLISECOND, millis, ticks};
 use super::quiet::{Background, Loudness};
-use super::stream::{Admitted, Reception};
+use super::reorder::{Queued, ReorderCounts, ReorderQueue};
 use super::{RtpAudio, RtpTime};
-use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx, packet_ticks};
+use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx};
 use crate::audio::{FRAME, Rate};
 
 /// A frame in ticks of the RTP clock.
@@ -127,9 +126,8 @@ pub struct JitterBuffer {
     decoder: OpusDecoder,
     start: Instant,
     frames: u32,
-    reception: Reception,
+    queue: ReorderQueue,
     background: Background,
-    waiting: VecDeque<Waiting>,
     place: Option<Place>,
     /// Samples that are ready to be played, and what was just put there.
     ready: Vec<i16>,
@@ -150,27 +148,13 @@ pub struct JitterBuffer {
     depths: (f64, u64),
 }
 
-#[derive(Debug)]
-struct Waiting {
-    epoch: u64,
-    sequence: u64,
-    time: RtpTime,
-    ticks: i64,
-    payload: Vec<u8>,
-}
-
 /// Where in a stream playing has got to.
 #[derive(Debug)]
 struct Place {
-    epoch: u64,
-    first: u64,
-    last: Option<u64>,
     /// The next sample to be made ready.
     cursor: RtpTime,
     /// The length of the last packet.
     packet: i64,
-    /// Packets after the last that were counted as late or discarded: they are not lost.
-    accounted: u64,
 }
 
 impl JitterBuffer {
@@ -188,9 +172,8 @@ impl JitterBuffer {
             decoder: OpusDecoder::new(rate)?,
             start,
             frames: 0,
-            reception: Reception::new(),
+            queue: ReorderQueue::new(start, MOST_WAITING),
             background: Background::new(),
-            waiting: VecDeque::new(),
             place: None,
             ready: Vec::with_capacity(rate.frame_len() * 7),
             mix: [0; 4],
@@ -217,12 +200,20 @@ impl JitterBuffer {
     /// What became of everything so far.
     #[must_use]
     pub fn counts(&self) -> JitterCounts {
+        let ReorderCounts { received, duplicate, late, lost, malformed, discarded, resyncs } = self.queue.counts;
         JitterCounts {
+            received,
+            duplicate,
+            late,
+            lost,
+            malformed,
+            discarded,
+            resyncs,
             inserted_ms: millis(self.inserted),
             left_out_ms: millis(self.left_out),
             cut_ms: millis(self.cut),
             mean_depth_ms: if self.depths.1 == 0 { 0.0 } else { self.depths.0 / self.depths.1 as f64 },
-            jitter_ms: self.reception.delay.jitter() / MILLISECOND as f64,
+            jitter_ms: self.queue.delay().jitter() / MILLISECOND as f64,
             ..self.counts
         }
     }
@@ -230,33 +221,12 @@ impl JitterBuffer {
     /// Packets that wait to be played.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.queue.len()
     }
 
     /// Takes a packet that came at `arrival`.
     pub fn push(&mut self, arrival: Instant, packet: RtpAudio) {
-        self.counts.received += 1;
-        let ticks = match packet_ticks(&packet.payload) {
-            Ok(ticks) => i64::from(ticks),
-            Err(_) if packet.payload.is_empty() => 0,
-            Err(_) => {
-                self.counts.malformed += 1;
-                return;
-            }
-        };
-        match self.reception.admit(arrival, signed_ticks(self.start, arrival), &packet, ticks > 0) {
-            Admitted::Fresh => {}
-            Admitted::Restart => self.counts.resyncs += 1,
-            Admitted::Duplicate => {
-                self.counts.duplicate += 1;
-                return;
-            }
-            Admitted::Stray => {
-                self.counts.discarded += 1;
-                return;
-            }
-        }
-        self.sort_in(packet, ticks);
+        self.queue.push(arrival, packet, self.place.as_ref().map(|place| place.cursor));
     }
 
     /// The next frame, when one is due at `now`. Ask until there is none.
@@ -304,62 +274,34 @@ impl JitterBuffer {
         }
     }
 
-    fn sort_in(&mut self, packet: RtpAudio, ticks: i64) {
-        let epoch = self.reception.epoch();
-        let RtpAudio { sequence, time, payload, .. } = packet;
-        if let Some(place) = self.place.as_mut().filter(|place| place.epoch == epoch) {
-            if place.last.is_some_and(|last| sequence <= last) {
-                self.counts.late += 1;
-                if sequence > place.first {
-                    self.counts.lost = self.counts.lost.saturating_sub(1);
-                }
-                return;
-            }
-            if ticks > 0 && time.plus(ticks).since(place.cursor) <= 0 {
-                self.counts.late += 1;
-                place.accounted += 1;
-                return;
-            }
-        }
-        if self.waiting.len() == MOST_WAITING {
-            self.waiting.pop_front();
-            self.counts.discarded += 1;
-            if let Some(place) = &mut self.place {
-                place.accounted += 1;
-            }
-        }
-        let behind = self.waiting.iter().rev().take_while(|other| (other.epoch, other.sequence) > (epoch, sequence)).count();
-        self.waiting.insert(self.waiting.len() - behind, Waiting { epoch, sequence, time, ticks, payload });
-    }
-
     /// Makes some more samples ready, or moves on in the stream.
     fn step(&mut self, at: i64) {
-        let Some(front) = self.waiting.front() else { return self.run_dry() };
-        let (epoch, sequence, time, sound) = (front.epoch, front.sequence, front.time, front.ticks > 0);
-        if self.place.as_ref().is_none_or(|place| place.epoch != epoch) {
-            self.begin(at, epoch, sequence, time);
+        let Some(front) = self.queue.front() else { return self.run_dry() };
+        let (time, sound) = (front.time, front.ticks > 0);
+        if self.queue.is_at_start() {
+            self.begin(at, time);
         }
-        let Some(place) = &mut self.place else { return self.run_dry() };
+        let Some(place) = &self.place else { return self.run_dry() };
         if !sound {
-            self.waiting.pop_front();
+            self.queue.take();
             self.counts.empty += 1;
-            self.pass(sequence);
             return;
         }
         let gap = time.since(place.cursor);
-        if gap > 0 { self.bridge(at, gap, sequence) } else { self.play(at, gap.saturating_neg()) }
+        if gap > 0 { self.bridge(at, gap) } else { self.play(at, gap.saturating_neg()) }
     }
 
-    /// The stream `epoch` begins: so much before its first sample as makes that play at the age that it should have.
-    fn begin(&mut self, at: i64, epoch: u64, first: u64, time: RtpTime) {
+    /// The stream of the first packet that waits begins: so much before its first sample as makes that play at the age that it should have.
+    fn begin(&mut self, at: i64, time: RtpTime) {
+        self.queue.begin();
         self.resynced = self.place.is_some();
         if self.resynced {
             self.decoder.reset();
         }
-        let mut place = Place { epoch, first, last: None, cursor: time, packet: FRAME_TICKS, accounted: 0 };
+        let mut place = Place { cursor: time, packet: FRAME_TICKS };
         (self.owed, self.concealed, self.pause, self.cutting) = (0, 0, true, false);
-        if self.is_current(epoch) {
-            let age = self.reception.delay.age(at.wrapping_add(self.ready_ticks()), time);
+        if self.queue.is_current() {
+            let age = self.queue.delay().age(at.wrapping_add(self.ready_ticks()), time);
             let early = self.wanted_age().saturating_sub(age).clamp(0, self.most);
             place.cursor = time.plus(-early);
         }
@@ -376,7 +318,7 @@ impl JitterBuffer {
     }
 
     /// Fills some of the `gap` before the first packet that waits.
-    fn bridge(&mut self, at: i64, gap: i64, sequence: u64) {
+    fn bridge(&mut self, at: i64, gap: i64) {
         let too_old = self.too_old(at);
         let filled = self.owed.min(gap).min(too_old);
         if filled > 0 {
@@ -385,8 +327,7 @@ impl JitterBuffer {
         }
         self.settle();
         let Some(place) = &self.place else { return };
-        let missing = place.last.map_or(0, |last| sequence.wrapping_sub(last).wrapping_sub(1)).saturating_sub(place.accounted);
-        let lost = (missing.min(1_000_000) as i64).saturating_mul(place.packet).min(gap);
+        let lost = (self.queue.missing().min(1_000_000) as i64).saturating_mul(place.packet).min(gap);
         if lost == 0 || (self.pause && gap > lost) {
             self.bridge_pause(gap - lost, too_old);
         } else {
@@ -410,7 +351,7 @@ impl JitterBuffer {
 
     fn bridge_loss(&mut self, gap: i64, too_old: i64) {
         let frame = gap.min(FRAME_TICKS);
-        if gap <= FRAME_TICKS && self.waiting.front().is_some_and(|next| carries_fec(&next.payload)) {
+        if gap <= FRAME_TICKS && self.queue.front().is_some_and(|next| carries_fec(&next.payload)) {
             let made = self.recover(gap);
             self.skip(made.max(gap.min(self.ticks_per_sample)));
         } else if too_old >= TOO_OLD {
@@ -426,16 +367,15 @@ impl JitterBuffer {
 
     /// Decodes the first packet that waits, but for the ticks of it that have been played.
     fn play(&mut self, at: i64, played: i64) {
-        let Some(packet) = self.waiting.pop_front() else { return };
+        let Some(packet) = self.queue.take() else { return };
         self.settle();
-        self.pass(packet.sequence);
         if played >= packet.ticks {
-            self.counts.late += 1;
+            self.queue.counts.late += 1;
             return;
         }
         let from = self.ready.len();
         if self.decoder.decode(&packet.payload, &mut self.ready).is_err() {
-            self.counts.malformed += 1;
+            self.queue.counts.malformed += 1;
             self.conceal(packet.ticks);
             self.advance(&packet, played, from);
             return;
@@ -451,7 +391,7 @@ impl JitterBuffer {
     }
 
     /// The packet is played, but for its first ticks. What was made of it begins at `from`.
-    fn advance(&mut self, packet: &Waiting, played: i64, from: usize) {
+    fn advance(&mut self, packet: &Queued, played: i64, from: usize) {
         let drop = ((played / self.ticks_per_sample) as usize).min(self.ready.len() - from);
         self.take_back(from, drop);
         if let Some(place) = &mut self.place {
@@ -465,7 +405,7 @@ impl JitterBuffer {
         let too_old = self.too_old(at);
         let len = self.ready.len() - from;
         self.cutting = too_old > 0 && (self.cutting || too_old > self.most.saturating_mul(2) - self.wanted_age());
-        if self.cutting || (quiet && too_old >= TOO_OLD && !self.waiting.is_empty()) {
+        if self.cutting || (quiet && too_old >= TOO_OLD && self.queue.len() > 0) {
             let drop = ((too_old / self.ticks_per_sample) as usize).min(len);
             self.take_back(from, drop);
             let dropped = drop as i64 * self.ticks_per_sample;
@@ -490,14 +430,6 @@ impl JitterBuffer {
         self.inserted += std::mem::take(&mut self.owed);
     }
 
-    /// The packets between the last and this one are lost.
-    fn pass(&mut self, sequence: u64) {
-        let Some(place) = &mut self.place else { return };
-        let missing = place.last.map_or(0, |last| sequence.wrapping_sub(last).wrapping_sub(1));
-        self.counts.lost += missing.saturating_sub(std::mem::take(&mut place.accounted));
-        place.last = Some(sequence);
-    }
-
     fn skip(&mut self, ticks: i64) {
         if let Some(place) = &mut self.place {
             place.cursor = place.cursor.plus(ticks);
@@ -512,32 +444,28 @@ impl JitterBuffer {
     }
 
     fn conceal(&mut self, ticks: i64) -> i64 {
-        self.make_up(ticks, FrameKind::Concealed, |decoder, samples, out| decoder.conceal(samples, out))
+        self.make_up(ticks, FrameKind::Concealed, |decoder, _, samples, out| decoder.conceal(samples, out))
     }
 
     fn recover(&mut self, ticks: i64) -> i64 {
-        let next = self.waiting.pop_front();
-        let made = self.make_up(ticks, FrameKind::Recovered, |decoder, samples, out| match &next {
+        let made = self.make_up(ticks, FrameKind::Recovered, |decoder, next, samples, out| match next {
             Some(next) => decoder.recover(&next.payload, samples, out),
             None => decoder.conceal(samples, out),
         });
-        if let Some(next) = next {
-            self.waiting.push_front(next);
-        }
         self.concealed = 0;
         made
     }
 
-    /// Makes `ticks` of something; silence where that cannot be made.
+    /// Makes `ticks` of something, from the first packet that waits where that helps; silence where that cannot be made.
     fn make_up(
         &mut self,
         ticks: i64,
         kind: FrameKind,
-        make: impl FnOnce(&mut OpusDecoder, usize, &mut Vec<i16>) -> Result<usize, OpusError>,
+        make: impl FnOnce(&mut OpusDecoder, Option<&Queued>, usize, &mut Vec<i16>) -> Result<usize, OpusError>,
     ) -> i64 {
         let samples = (ticks / self.ticks_per_sample) as usize;
         let from = self.ready.len();
-        if samples == 0 || make(&mut self.decoder, samples, &mut self.ready).is_err() {
+        if samples == 0 || make(&mut self.decoder, self.queue.front(), samples, &mut self.ready).is_err() {
             self.ready.truncate(from);
             return self.silence(ticks);
         }
@@ -556,14 +484,14 @@ impl JitterBuffer {
 
     /// The age that what plays should have.
     fn wanted_age(&self) -> i64 {
-        self.least.saturating_add(self.reception.delay.spread()).min(self.most)
+        self.least.saturating_add(self.queue.delay().spread()).min(self.most)
     }
 
     /// How much older than it should be the next sample to be made ready will be when it plays.
     fn too_old(&self, at: i64) -> i64 {
         match &self.place {
-            Some(place) if self.is_current(place.epoch) => {
-                let age = self.reception.delay.age(at.wrapping_add(self.ready_ticks()), place.cursor);
+            Some(place) if self.queue.is_current() => {
+                let age = self.queue.delay().age(at.wrapping_add(self.ready_ticks()), place.cursor);
                 age.saturating_sub(self.wanted_age())
             }
             _ => 0,
@@ -572,19 +500,11 @@ impl JitterBuffer {
 
     /// The age of what plays at `at`.
     fn age(&self, at: i64) -> Option<i64> {
-        let place = self.place.as_ref().filter(|place| self.is_current(place.epoch))?;
-        Some(self.reception.delay.age(at.wrapping_add(self.ready_ticks()), place.cursor))
-    }
-
-    fn is_current(&self, epoch: u64) -> bool {
-        self.reception.epoch() == epoch
+        let place = self.place.as_ref().filter(|_| self.queue.is_current())?;
+        Some(self.queue.delay().age(at.wrapping_add(self.ready_ticks()), place.cursor))
     }
 
     fn ready_ticks(&self) -> i64 {
         self.ready.len() as i64 * self.ticks_per_sample
     }
-}
-
-fn millis(ticks: i64) -> f64 {
-    ticks as f64 / MILLISECOND as f64
 }

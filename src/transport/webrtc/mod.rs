@@ -4,13 +4,16 @@
 //! packets one frame every 20 ms, and [`Timeline`] places them for a recording by their senders' clocks.
 
 mod delay;
+mod fallback;
 mod gather;
 mod ice_server;
 mod jitter;
+mod media;
 mod paths;
 mod peer;
 mod quiet;
 mod relay;
+mod reorder;
 mod report;
 mod rtp;
 mod stream;
@@ -18,12 +21,14 @@ mod stun;
 mod tcp;
 mod terms;
 mod timeline;
+mod timer;
 mod turn;
 mod unsent;
 
 pub use ice_server::{IceServer, IceServerError};
 pub use jitter::{FrameKind, JitterBuffer, JitterCounts, JitterLimits, PlayedFrame};
-pub use peer::{Peer, SentAudio};
+pub use media::SentAudio;
+pub use peer::Peer;
 pub use report::{NtpTime, RoomClock, SenderReport};
 pub use rtp::{Extender, RtpAudio, RtpTime};
 pub use terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText};

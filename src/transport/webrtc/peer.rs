@@ -1,40 +1,26 @@
 //! One peer connection, polled by whoever owns it: no task, no channel.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::error::IceError;
-use str0m::format::Codec;
-use str0m::media::{Direction, MediaKind, Mid};
+use str0m::media::{Direction, MediaKind};
 use str0m::net::{Protocol, Receive, TcpType};
-use str0m::rtp::{ExtensionValues, RtpWrite, SeqNo, Ssrc};
 use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError};
-use tokio::time::Sleep;
 
+use super::fallback::{Fallback, Resort};
 use super::gather::{Gather, Gathered};
+use super::media::{self, Sources};
 use super::paths::{Got, Paths, Received};
 use super::terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText};
-use super::{NtpTime, RtpAudio, RtpTime, SenderReport};
+use super::timer::Timer;
+use super::{RtpTime, SentAudio};
 
 /// Datagrams that are read before others get their turn.
 const BUDGET: usize = 32;
-/// How long a direct way is looked for before relays are asked for over UDP.
-const RELAY_AFTER: Duration = Duration::from_millis(250);
-/// How long a way over UDP is looked for before TCP is tried too, and relays behind it: with UDP it takes some round trips.
-const TCP_AFTER: Duration = Duration::from_millis(500);
-/// While there is nothing to wait for, the timer still needs a moment.
-const LONG: Duration = Duration::from_secs(3600);
-
-/// A media section for audio that we send.
-#[derive(Debug)]
-pub struct SentAudio {
-    mid: Mid,
-    sequence: u64,
-}
 
 /// One peer connection.
 pub struct Peer {
@@ -44,18 +30,17 @@ pub struct Peer {
     relay_only: bool,
     /// Candidates of ours that are no relays.
     own: Vec<Candidate>,
-    timer: Pin<Box<Sleep>>,
-    deadline: Instant,
+    timer: Timer,
     /// When str0m has something to do.
     due: Instant,
     events: VecDeque<PeerEvent>,
     state: PeerState,
     pending: Option<SdpPendingOffer>,
-    sources: HashMap<Ssrc, Mid>,
+    sources: Sources,
     remotes: Vec<String>,
     /// Where the far side takes TCP connections.
     tcp: Vec<SocketAddr>,
-    fallback: Option<Fallback>,
+    fallback: Fallback,
     heard: Option<Instant>,
     described: bool,
     progress: Progress,
@@ -72,20 +57,6 @@ enum Progress {
     Done,
 }
 
-/// What else is tried while there is no way.
-#[derive(Debug, Clone, Copy)]
-struct Fallback {
-    since: Instant,
-    /// Relays over UDP were asked for.
-    relays: bool,
-}
-
-impl Fallback {
-    fn next(&self) -> Instant {
-        self.since + if self.relays { TCP_AFTER } else { RELAY_AFTER }
-    }
-}
-
 impl Peer {
     /// A connection that carries Opus and data channels. `towards` is an address that the far side probably is at: sockets are
     /// opened where this machine would send to it from.
@@ -99,16 +70,15 @@ impl Peer {
             gather: Gather::new(),
             relay_only: ice.relay_only,
             own: Vec::new(),
-            timer: Box::pin(tokio::time::sleep(LONG)),
-            deadline: now,
+            timer: Timer::new(now),
             due: now,
             events: VecDeque::new(),
             state: PeerState::New,
             pending: None,
-            sources: HashMap::new(),
+            sources: Sources::default(),
             remotes: Vec::new(),
             tcp: Vec::new(),
-            fallback: None,
+            fallback: Fallback::default(),
             heard: None,
             described: false,
             progress: Progress::Looking,
@@ -197,7 +167,7 @@ impl Peer {
         self.pending = Some(pending);
         self.described();
         self.now();
-        Some((offer.to_sdp_string(), audio.map(|mid| SentAudio { mid, sequence: 0 })))
+        Some((offer.to_sdp_string(), audio.map(SentAudio::new)))
     }
 
     /// An offer that looks for a new way on the same sockets (RFC 8445 section 9), all else staying as it is.
@@ -245,17 +215,9 @@ impl Peer {
         if self.state != PeerState::Connected {
             return false;
         }
-        let params = self.rtc.codec_config().params();
-        let opus = params.iter().find(|params| params.spec().codec == Codec::Opus).map(str0m::format::PayloadParams::pt);
-        let mut direct = self.rtc.direct_api();
-        let (Some(pt), Some(stream)) = (opus, direct.stream_tx_by_mid(audio.mid, None)) else { return false };
-        let extensions =
-            ExtensionValues { audio_level: Some(level), voice_activity: Some(level > -50), ..ExtensionValues::default() };
-        // Sequence numbers may start anywhere below the first wrap; RTP time is sent as its lower 32 bits.
-        let sequence: SeqNo = audio.sequence.into();
-        audio.sequence += 1;
-        let write = RtpWrite::new(pt, sequence, time.ticks() as u32, Instant::now(), payload).ext_vals(extensions);
-        stream.write_rtp(write);
+        if !audio.write(&mut self.rtc, time, level, payload) {
+            return false;
+        }
         self.now();
         true
     }
@@ -295,14 +257,12 @@ impl Peer {
             if self.receive(cx) || self.receive_gathered(cx) {
                 continue;
             }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            if self.timer.poll(cx).is_pending() {
                 self.paths.flush(cx);
                 self.gather.flush(cx);
                 return Poll::Pending;
             }
-            if self.is_due() {
-                self.tick();
-            }
+            self.tick();
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -422,46 +382,29 @@ impl Peer {
 
     /// Relays and TCP are tried if no way is found in a while.
     fn seek(&mut self) {
-        self.fallback.get_or_insert(Fallback { since: Instant::now(), relays: false });
+        self.fallback.begin(Instant::now());
         self.arm();
     }
 
     /// Tries what else there is, when a direct way over UDP has led nowhere so far.
     fn fall_back(&mut self, now: Instant) {
-        let Some(fallback) = self.fallback.as_mut().filter(|fallback| fallback.next() <= now) else { return };
-        if self.state == PeerState::Connected {
-            self.fallback = None;
-        } else if !fallback.relays {
-            fallback.relays = true;
-            self.gather.want_relays(true, now);
-        } else {
-            self.fallback = None;
-            self.gather.want_relays(false, now);
-            if !self.relay_only {
-                self.tcp.iter().for_each(|remote| self.paths.connect(*remote));
+        match self.fallback.due(now) {
+            None => {}
+            Some(_) if self.state == PeerState::Connected => self.fallback.stop(),
+            Some(Resort::Relays) => self.gather.want_relays(true, now),
+            Some(Resort::Tcp) => {
+                self.gather.want_relays(false, now);
+                if !self.relay_only {
+                    self.tcp.iter().for_each(|remote| self.paths.connect(*remote));
+                }
             }
         }
     }
 
-    /// Sets the timer to what is due first. It is only ever put earlier here: with every packet the next moment moves on a little,
-    /// and the timer finds that out when it goes off.
+    /// Sets the timer to what is due first.
     fn arm(&mut self) {
-        let fallback = self.fallback.as_ref().map(Fallback::next);
-        self.deadline = [fallback, self.gather.wake()].into_iter().flatten().fold(self.due, Instant::min);
-        if self.deadline < self.timer.deadline().into_std() {
-            self.timer.as_mut().reset(self.deadline.into());
-        }
-    }
-
-    /// Whether something is due; else the timer waits for it.
-    fn is_due(&mut self) -> bool {
-        let now = Instant::now();
-        if self.deadline > now {
-            // str0m says "never" with a moment far away.
-            self.timer.as_mut().reset(self.deadline.min(now + LONG).into());
-            return false;
-        }
-        true
+        let others = [self.fallback.wake(), self.gather.wake()];
+        self.timer.set(others.into_iter().flatten().fold(self.due, Instant::min));
     }
 
     fn set_state(&mut self, state: PeerState) {
@@ -478,15 +421,8 @@ impl Peer {
         match event {
             Event::Connected => self.set_state(PeerState::Connected),
             Event::IceConnectionStateChange(state) => self.take_ice_state(state),
-            Event::RtpPacket(packet) => self.take_rtp(packet),
-            Event::SenderFeedback(report) => self.events.push_back(PeerEvent::SenderReport {
-                mid: report.mid.to_string(),
-                report: SenderReport {
-                    ssrc: *report.sender_info.ssrc,
-                    ntp: NtpTime::of_system(report.sender_info.ntp_time),
-                    rtp: report.sender_info.rtp_time.numer() as u32,
-                },
-            }),
+            Event::RtpPacket(packet) => self.events.extend(self.sources.packet(&mut self.rtc, &packet)),
+            Event::SenderFeedback(feedback) => self.events.push_back(media::report(&feedback)),
             Event::ChannelOpen(id, label) => self.events.push_back(PeerEvent::ChannelOpen(Channel(id), label)),
             Event::ChannelData(message) => {
                 self.events.push_back(PeerEvent::Message { channel: Channel(message.id), data: message.data });
@@ -509,22 +445,6 @@ impl Peer {
             _ if self.state == PeerState::New => self.set_state(PeerState::Connecting),
             _ => {}
         }
-    }
-
-    fn take_rtp(&mut self, packet: str0m::rtp::RtpPacket) {
-        let ssrc = packet.header.ssrc;
-        let known = packet.header.ext_vals.mid.or_else(|| self.sources.get(&ssrc).copied());
-        let Some(mid) = known.or_else(|| self.rtc.direct_api().stream_rx(&ssrc).map(|stream| stream.mid())) else {
-            return;
-        };
-        self.sources.insert(ssrc, mid);
-        let packet_audio = RtpAudio {
-            ssrc: *ssrc,
-            sequence: *packet.seq_no,
-            time: RtpTime::new(packet.time.numer()),
-            payload: packet.payload.to_vec(),
-        };
-        self.events.push_back(PeerEvent::Rtp { mid: mid.to_string(), arrived: packet.timestamp, packet: packet_audio });
     }
 
     /// Candidates that come from here on are told one by one.

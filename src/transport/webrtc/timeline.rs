@@ -8,11 +8,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::delay::{MILLISECOND, signed_ticks};
+use super::delay::{MILLISECOND, millis, signed_ticks};
 use super::quiet::{Background, Loudness};
-use super::stream::{Admitted, Reception};
+use super::reorder::{Queued, ReorderCounts, ReorderQueue};
 use super::{FrameKind, RoomClock, RtpAudio, RtpTime, SenderReport};
-use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx, packet_ticks};
+use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx};
 use crate::audio::{FRAME, Rate};
 use crate::call::SampleIndex;
 
@@ -94,9 +94,8 @@ pub struct Timeline {
     ticks_per_sample: i64,
     start: Instant,
     decoder: OpusDecoder,
-    reception: Reception,
+    queue: ReorderQueue,
     background: Background,
-    waiting: VecDeque<Waiting>,
     place: Option<Place>,
     report: Option<SenderReport>,
     /// Where the track has been filled up to, in samples.
@@ -108,22 +107,9 @@ pub struct Timeline {
     moved: i64,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    epoch: u64,
-    sequence: u64,
-    time: RtpTime,
-    ticks: i64,
-    arrival: Instant,
-    payload: Vec<u8>,
-}
-
 /// How a stream is placed.
 #[derive(Debug)]
 struct Place {
-    epoch: u64,
-    first: u64,
-    last: u64,
     /// The end of what was placed last, on the sender's clock.
     cursor: RtpTime,
     packet: i64,
@@ -137,7 +123,6 @@ struct Place {
     errors: VecDeque<i64>,
     since_look: u32,
     pause: bool,
-    accounted: u64,
 }
 
 impl Timeline {
@@ -151,9 +136,8 @@ impl Timeline {
             ticks_per_sample: i64::from(OPUS_CLOCK / rate.hz()),
             start,
             decoder: OpusDecoder::new(rate)?,
-            reception: Reception::new(),
+            queue: ReorderQueue::new(start, MOST_WAITING),
             background: Background::new(),
-            waiting: VecDeque::new(),
             place: None,
             report: None,
             end: 0,
@@ -174,7 +158,15 @@ impl Timeline {
     /// What became of everything so far.
     #[must_use]
     pub fn counts(&self) -> TimelineCounts {
+        let ReorderCounts { received, duplicate, late, lost, malformed, discarded, resyncs } = self.queue.counts;
         TimelineCounts {
+            received,
+            duplicate,
+            late,
+            lost,
+            malformed,
+            discarded,
+            resyncs,
             recovered_ms: millis(self.recovered),
             concealed_ms: millis(self.concealed),
             moved_ms: millis(self.moved),
@@ -192,45 +184,23 @@ impl Timeline {
     /// When [`Self::pop`] may have something that it does not have now.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
-        if self.runs.is_empty() { self.waiting.front().map(|front| front.arrival + REORDERING) } else { Some(self.start) }
+        if self.runs.is_empty() { self.queue.front().map(|front| front.arrival + REORDERING) } else { Some(self.start) }
     }
 
     /// Takes a packet that came at `arrival`.
     pub fn push(&mut self, arrival: Instant, packet: RtpAudio) {
-        self.counts.received += 1;
-        let ticks = match packet_ticks(&packet.payload) {
-            Ok(ticks) => i64::from(ticks),
-            Err(_) if packet.payload.is_empty() => 0,
-            Err(_) => {
-                self.counts.malformed += 1;
-                return;
-            }
-        };
-        let before = self.reception.ssrc();
-        match self.reception.admit(arrival, signed_ticks(self.start, arrival), &packet, ticks > 0) {
-            Admitted::Fresh => {}
-            Admitted::Restart => {
-                self.counts.resyncs += 1;
-                // Its reports told of the time base before.
-                self.report = self.report.filter(|report| Some(report.ssrc) != before);
-            }
-            Admitted::Duplicate => {
-                self.counts.duplicate += 1;
-                return;
-            }
-            Admitted::Stray => {
-                self.counts.discarded += 1;
-                return;
-            }
+        let before = self.queue.ssrc();
+        if self.queue.push(arrival, packet, None) {
+            // Its reports told of the time base before.
+            self.report = self.report.filter(|report| Some(report.ssrc) != before);
         }
-        self.sort_in(arrival, packet, ticks);
     }
 
     /// Takes a sender report. One of another stream than the track's is of no use, and one that is more than 5 s off tells
     /// another wall clock than the room's and is left out. All tracks whose reports tell the same
     /// wall clock must be given the same `clock`.
     pub fn report(&mut self, clock: &mut RoomClock, report: SenderReport) {
-        if self.reception.ssrc() == Some(report.ssrc) {
+        if self.queue.ssrc() == Some(report.ssrc) {
             self.counts.reports += 1;
         }
         self.report = Some(report);
@@ -240,10 +210,8 @@ impl Timeline {
     /// The next run, in their order on the recording. Ask until there is none; `clock` is the one of [`Self::report`].
     pub fn pop(&mut self, clock: &mut RoomClock, now: Instant) -> Option<PlacedRun> {
         while self.runs.is_empty() {
-            let front = self.waiting.front()?;
-            let next =
-                self.place.as_ref().is_some_and(|place| place.epoch == front.epoch && front.sequence == place.last.wrapping_add(1));
-            if !next && front.arrival + REORDERING > now {
+            let front = self.queue.front()?;
+            if !self.queue.is_next() && front.arrival + REORDERING > now {
                 return None;
             }
             self.place_front(clock);
@@ -253,38 +221,16 @@ impl Timeline {
 
     /// As [`Self::pop`], without waiting for anything: no packet will come any more.
     pub fn finish(&mut self, clock: &mut RoomClock) -> Option<PlacedRun> {
-        while self.runs.is_empty() && !self.waiting.is_empty() {
+        while self.runs.is_empty() && self.queue.len() > 0 {
             self.place_front(clock);
         }
         self.runs.pop_front()
     }
 
-    fn sort_in(&mut self, arrival: Instant, packet: RtpAudio, ticks: i64) {
-        let epoch = self.reception.epoch();
-        let RtpAudio { sequence, time, payload, .. } = packet;
-        if let Some(place) = self.place.as_mut().filter(|place| place.epoch == epoch && sequence <= place.last) {
-            self.counts.late += 1;
-            if sequence > place.first {
-                self.counts.lost = self.counts.lost.saturating_sub(1);
-            }
-            return;
-        }
-        if self.waiting.len() == MOST_WAITING {
-            self.waiting.pop_front();
-            self.counts.discarded += 1;
-            if let Some(place) = &mut self.place {
-                place.accounted += 1;
-            }
-        }
-        let behind = self.waiting.iter().rev().take_while(|other| (other.epoch, other.sequence) > (epoch, sequence)).count();
-        self.waiting.insert(self.waiting.len() - behind, Waiting { epoch, sequence, time, ticks, arrival, payload });
-    }
-
     /// What a report says of the stream that is placed.
     fn heed(&mut self, clock: &mut RoomClock, report: SenderReport) {
-        let current = self.reception.epoch();
-        let Some(place) = self.place.as_mut().filter(|place| place.epoch == current) else { return };
-        if self.reception.ssrc() != Some(report.ssrc) {
+        let Some(place) = self.place.as_mut().filter(|_| self.queue.is_current()) else { return };
+        if self.queue.ssrc() != Some(report.ssrc) {
             return;
         }
         let time = report.time(place.cursor);
@@ -320,20 +266,15 @@ impl Timeline {
 
     /// Places the first packet that waits, and what is missing before it.
     fn place_front(&mut self, clock: &mut RoomClock) {
-        let Some(packet) = self.waiting.pop_front() else { return };
-        if self.place.as_ref().is_none_or(|place| place.epoch != packet.epoch) {
-            self.begin(&packet);
+        if self.queue.is_at_start() {
+            self.begin();
             if let Some(report) = self.report {
                 self.heed(clock, report);
             }
         }
+        let missing = self.queue.missing();
+        let Some(packet) = self.queue.take() else { return };
         self.look_at_arrivals();
-        let Some(place) = &mut self.place else { return };
-        let missing = packet.sequence.wrapping_sub(place.last).wrapping_sub(1);
-        let missing = if packet.sequence == place.first { 0 } else { missing };
-        let missing = missing.saturating_sub(std::mem::take(&mut place.accounted));
-        self.counts.lost += missing;
-        place.last = packet.sequence;
         if packet.ticks == 0 {
             return;
         }
@@ -343,19 +284,19 @@ impl Timeline {
         self.decode(&packet);
     }
 
-    fn begin(&mut self, packet: &Waiting) {
+    /// The stream of the first packet that waits begins.
+    fn begin(&mut self) {
+        self.queue.begin();
+        let Some(packet) = self.queue.front() else { return };
         if self.place.is_some() {
             self.decoder.reset();
         }
         let arrival = signed_ticks(self.start, packet.arrival);
         // How much later than the quickest it came; a stream that ended already has been forgotten.
-        let behind = if packet.epoch == self.reception.epoch() { self.reception.delay.age(arrival, packet.time) } else { 0 };
+        let behind = if self.queue.is_current() { self.queue.delay().age(arrival, packet.time) } else { 0 };
         // The last of its samples was taken before it left.
         let offset = arrival.wrapping_sub(behind).wrapping_sub(packet.time.ticks() as i64).saturating_sub(packet.ticks);
         self.place = Some(Place {
-            epoch: packet.epoch,
-            first: packet.sequence,
-            last: packet.sequence,
             cursor: packet.time,
             packet: FRAME_TICKS,
             offset,
@@ -365,25 +306,23 @@ impl Timeline {
             errors: VecDeque::with_capacity(REPORTS),
             since_look: 0,
             pause: true,
-            accounted: 0,
         });
     }
 
     /// Without reports, the quickest packets of the last 10 s tell the drift.
     fn look_at_arrivals(&mut self) {
-        let current = self.reception.epoch();
-        let Some(place) = self.place.as_mut().filter(|place| place.epoch == current) else { return };
+        let Some(place) = self.place.as_mut().filter(|_| self.queue.is_current()) else { return };
         place.since_look += 1;
         if place.next_by != PlacedBy::Arrival || place.since_look < ARRIVALS {
             return;
         }
         place.since_look = 0;
-        let error = self.reception.delay.base().wrapping_sub(place.packet).wrapping_sub(place.offset);
+        let error = self.queue.delay().base().wrapping_sub(place.packet).wrapping_sub(place.offset);
         place.shift = if error.unsigned_abs() > ARRIVAL_DRIFT as u64 { error } else { 0 };
     }
 
     /// Fills the time of `missing` packets before `next`: the last from the copy in it, the others with concealment.
-    fn make_up(&mut self, next: &Waiting, missing: u64) {
+    fn make_up(&mut self, next: &Queued, missing: u64) {
         let Some(place) = &self.place else { return };
         let (from, gap, packet) = (place.cursor, next.time.since(place.cursor), place.packet);
         let lost = (missing.min(1_000) as i64).saturating_mul(packet).min(gap);
@@ -424,10 +363,10 @@ impl Timeline {
         samples
     }
 
-    fn decode(&mut self, packet: &Waiting) {
+    fn decode(&mut self, packet: &Queued) {
         let mut samples = Vec::with_capacity((packet.ticks / self.ticks_per_sample) as usize);
         if self.decoder.decode(&packet.payload, &mut samples).is_err() {
-            self.counts.malformed += 1;
+            self.queue.counts.malformed += 1;
             samples.clear();
         }
         let quiet = self.background.hear(&samples) != Loudness::Sound || is_dtx(&packet.payload);
@@ -479,10 +418,6 @@ impl Place {
         }
         by
     }
-}
-
-fn millis(ticks: i64) -> f64 {
-    ticks as f64 / MILLISECOND as f64
 }
 
 const _: () = assert!(FRAME.as_millis() as i64 * MILLISECOND == FRAME_TICKS);

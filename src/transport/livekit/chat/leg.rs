@@ -1,26 +1,22 @@
 //! A chat in a room as a call's leg.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use livekit_protocol::agent::agent_session_message::Message;
 use prost::Message as _;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::ABILITIES;
 use super::segments::Segments;
 use crate::audio::Rate;
-use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::livekit::party::{CHAT, FAREWELL, Party, SESSION, STATE, TRANSCRIPTION};
 use crate::transport::livekit::{Data, RoomEvent, session};
 
 /// From our hang-up to our leaving: the last message is on its way (as in Cekura's chats, 1 s).
 const LINGER: Duration = Duration::from_secs(1);
-/// Until the timer has something to wait for.
-const LONG: Duration = Duration::from_secs(3600);
 /// A chat has no audio; a leg must name a rate all the same.
 const NO_RATE: Rate = Rate::HZ_8000;
 
@@ -43,7 +39,8 @@ pub struct RoomChat {
     came: i64,
     /// We have hung up and leave at this time, for this reason.
     leaving: Option<(Instant, EndReason)>,
-    timer: Pin<Box<Sleep>>,
+    /// When the next thing is due.
+    alarm: Alarm,
 }
 
 impl RoomChat {
@@ -53,8 +50,8 @@ impl RoomChat {
         if let Some(state) = attributes.and_then(|attributes| attributes.get(STATE)) {
             party.session.attribute(state, &mut party.events);
         }
-        let (segments, timer) = (Segments::default(), Box::pin(tokio::time::sleep(LONG)));
-        Self { party, segments, heard: false, introduced: false, came: seconds_since_1970(), leaving: None, timer }
+        let (segments, alarm) = (Segments::default(), Alarm::new());
+        Self { party, segments, heard: false, introduced: false, came: seconds_since_1970(), leaving: None, alarm }
     }
 
     pub(in crate::transport::livekit) fn party(&mut self) -> &mut Party {
@@ -135,7 +132,7 @@ impl RoomChat {
     }
 
     /// Does what is due. True: something was done.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> bool {
         let now = Instant::now();
         if let Some((at, reason)) = self.leaving
             && now >= at
@@ -147,8 +144,7 @@ impl RoomChat {
             return true;
         }
         let wake = self.leaving.map(|(at, _)| at).into_iter().chain(self.segments.next_wake()).min();
-        self.timer.as_mut().reset(wake.unwrap_or(now + LONG));
-        self.timer.as_mut().poll(cx).is_ready()
+        self.alarm.poll_at(wake, cx).is_ready()
     }
 }
 
@@ -183,7 +179,7 @@ impl Leg for RoomChat {
             }
             match self.party.room.poll_event(cx) {
                 Poll::Ready(event) => self.take(event),
-                Poll::Pending if self.poll_timer(cx) => {}
+                Poll::Pending if self.poll_due(cx) => {}
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -28,7 +28,7 @@ pub const CAPABILITY: Capability = Capability {
 
 /// A job's metadata that asks for text: an object gets `"text_mode": true`, anything else stands beside it as `metadata`.
 #[must_use]
-pub fn text_mode(metadata: &str) -> String {
+pub(crate) fn text_mode(metadata: &str) -> String {
     let mut told = match serde_json::from_str(metadata) {
         Ok(Value::Object(object)) => object,
         Ok(other) => Map::from_iter([("metadata".to_owned(), other)]),

@@ -10,12 +10,12 @@ use livekit_protocol::agent::agent_session_message::Message;
 use livekit_protocol::agent::agent_session_message::console_io::{AudioFrame, AudioPlaybackFinished};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::dial::Beginning;
 use super::{ABILITIES, BadFrame, FrameReader, Play, Playback, RATE, frame};
 use crate::audio::{Rate, from_s16le, to_s16le};
-use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::livekit::session::{AgentSession, Turn, ask_for_framework, ask_for_state};
 use crate::transport::process::{Child, Output};
 
@@ -43,7 +43,7 @@ pub struct ConsoleLeg {
     playback: Playback,
     began: Instant,
     /// When the playback has something next.
-    alarm: Pin<Box<Sleep>>,
+    alarm: Alarm,
     events: VecDeque<LegEvent>,
     faults: u32,
     /// Why the call is to end, where the process does not say it.
@@ -75,7 +75,7 @@ impl ConsoleLeg {
             session: AgentSession::default(),
             playback: Playback::new(RATE),
             began: Instant::now(),
-            alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            alarm: Alarm::new(),
             events: VecDeque::new(),
             faults: 0,
             end: None,
@@ -252,10 +252,7 @@ impl ConsoleLeg {
                 }
                 None => {
                     let at = self.began + self.playback.due()?;
-                    if self.alarm.deadline() != at {
-                        self.alarm.as_mut().reset(at);
-                    }
-                    if self.alarm.as_mut().poll(cx).is_pending() {
+                    if self.alarm.poll_at(Some(at), cx).is_pending() {
                         return None;
                     }
                 }

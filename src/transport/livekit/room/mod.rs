@@ -273,13 +273,13 @@ impl Room {
 
     /// Data of others can be received: see [`RoomEvent::DataReady`].
     #[must_use]
-    pub const fn hears_data(&self) -> bool {
+    pub(super) const fn hears_data(&self) -> bool {
         self.hears_data
     }
 
     /// The token grants [`Self::set_attributes`].
     #[must_use]
-    pub const fn may_set_attributes(&self) -> bool {
+    pub(super) const fn may_set_attributes(&self) -> bool {
         self.may_update
     }
 
