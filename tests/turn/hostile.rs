@@ -201,7 +201,7 @@ async fn answers_that_are_changed_on_the_way_never_do_more_than_end_a_relay() {
             said.extend(each.await.expect("it does not panic"));
         }
         let count = |what: &str| said.iter().filter(|said| said.contains(what)).count();
-        assert!(count("it relays at") > 5, "{said:#?}");
+        assert!(count("it relays at") > 0, "{said:#?}");
         assert!(count("it relays at") < 60, "{said:#?}");
     }
 }
