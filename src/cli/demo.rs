@@ -93,6 +93,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 }
                 let report = carry_out(plan).await?;
                 serving.end().await;
+                room.close().await?;
                 report
             }
         };

@@ -33,7 +33,7 @@ pub(super) struct DemoRoom {
     server: Server,
     agent_name: String,
     /// The server, where it is ours: ended when this is dropped.
-    _own: Option<Child>,
+    own: Option<Child>,
 }
 
 impl DemoRoom {
@@ -45,11 +45,19 @@ impl DemoRoom {
         };
         // On somebody else's server no other agent is meant.
         let agent_name = format!("trunkline-demo-{}", &Uuid::new_v4().simple().to_string()[..8]);
-        Ok(Self { server, agent_name, _own: own })
+        Ok(Self { server, agent_name, own })
     }
 
     pub(super) const fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Ends the server that is ours, and waits until it is gone.
+    pub(super) async fn close(mut self) -> Result<(), Failure> {
+        match &mut self.own {
+            Some(own) => own.kill().await.map_err(|error| Failure::infrastructure(format!("{PROGRAM} does not end: {error}"))),
+            None => Ok(()),
+        }
     }
 
     /// What the start of the runs says of the agent.

@@ -339,7 +339,7 @@ impl JitterBuffer {
         self.pause = true;
         if too_old >= TOO_OLD {
             let skipped = too_old.min(gap);
-            self.left_out += skipped;
+            self.left_out = self.left_out.saturating_add(skipped);
             self.skip(skipped);
         } else if too_old <= -TOO_YOUNG {
             self.inserted += self.silence((-too_old).min(FRAME_TICKS));
@@ -355,7 +355,7 @@ impl JitterBuffer {
             let made = self.recover(gap);
             self.skip(made.max(gap.min(self.ticks_per_sample)));
         } else if too_old >= TOO_OLD {
-            self.left_out += frame;
+            self.left_out = self.left_out.saturating_add(frame);
             self.skip(frame);
         } else if too_old <= -TOO_OLD && self.concealed < LONGEST_CONCEALED {
             self.inserted += self.conceal(FRAME_TICKS);
@@ -409,7 +409,7 @@ impl JitterBuffer {
             let drop = ((too_old / self.ticks_per_sample) as usize).min(len);
             self.take_back(from, drop);
             let dropped = drop as i64 * self.ticks_per_sample;
-            self.left_out += dropped;
+            self.left_out = self.left_out.saturating_add(dropped);
             if !quiet {
                 self.cut += dropped;
             }
