@@ -1,8 +1,12 @@
 //! The bridge on virtual time: what is heard, what is recorded, what an interruption throws away.
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
+use random::Random;
 use trunkline::audio::Rate;
 use trunkline::call::{
     Abilities, Bridge, CallTime, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource, Outlet, Party, SampleIndex,
@@ -221,15 +225,11 @@ fn speech_that_an_agent_sent_before_it_hung_up_is_played_to_its_end() {
 fn after_an_hour_both_tracks_are_within_a_sample_of_the_truth() {
     let hour_frames = 180_000_u32;
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_24000);
-    let mut seed = 0x2545_F491_u64;
-    let mut random = |below: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) % below
-    };
+    let mut random = Random(0x2545_F491);
     let mut bursts = Vec::new();
     for frame in 0..hour_frames {
         // The caller's frames come with up to 40 ms of jitter, but in order; every 10 s the agent bursts 2 s of speech.
-        let at = 20 * MS * frame + Duration::from_micros(random(40_000));
+        let at = 20 * MS * frame + Duration::from_micros(random.below(40_000));
         let at = at.max(line.kept.now.elapsed());
         line.at(at, Side::Caller, LegEvent::Audio(vec![(frame % 30_000) as i16 + 1; 320]));
         if frame % 500 == 250 {

@@ -1,6 +1,9 @@
 //! Whole calls on virtual time over a seeded line that delays, jitters and stalls, as TCP over a bad network does: nothing is
 //! lost and nothing changes places, but everything comes late.
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::Path;
@@ -9,23 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use random::Random;
 use tokio::time::{Instant, Sleep};
 use trunkline::agent::{AgentLines, ScriptedAgent};
 use trunkline::audio::{Rate, read_wav, resample};
 use trunkline::call::{Abilities, CallIds, EndReason, Event, Leg, LegCommand, LegEvent, Limits, LoggedEvent, Mark, Side};
 use trunkline::caller::{Patience, Player, PreparedLine, PreparedStep, ScriptedCaller};
 use trunkline::conversation::{Conversation, FinishedCall, Recording, party_info};
-
-/// A seeded generator (PCG-XSH-RR).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let word = (((self.0 >> 18) ^ self.0) >> 27) as u32;
-        u64::from(word.rotate_right((self.0 >> 59) as u32)) % bound
-    }
-}
 
 /// What a line does to each message.
 #[derive(Clone, Copy)]

@@ -6,8 +6,9 @@
 pub mod api;
 pub mod chat;
 pub mod coturn;
-pub mod cut;
+pub mod cuttable_line;
 pub mod livekit;
+pub mod random;
 pub mod sandbox;
 
 use std::io::{BufRead, BufReader, Read};

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use trunkline::call::{EndReason, LegEvent};
+use trunkline::call::{EndReason, Leg, LegEvent};
 
-use super::common::cut::Line;
+use super::common::cuttable_line::CuttableLine;
 use super::common::livekit::{ANNOUNCED, LiveKitServer, Options, Peer, gaps, tone_level, tone_seconds};
 use super::common::path;
 use super::network::{Blocked, Impairment, MediaProxy};
@@ -33,39 +33,47 @@ fn came_back_anew(events: &[LegEvent]) -> Option<bool> {
 }
 
 /// The far side's tone has been whole for a second at the end.
-fn is_heard_again(heard: &[i16]) -> bool {
+pub fn is_heard(heard: &[i16], _: &[LegEvent]) -> bool {
     let second = RATE as usize;
     heard.len() > second && tone_level(&heard[heard.len() - second..], RATE, 700.0) > DBFS - 1.0
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_restarted_in_mid_call_is_joined_anew_and_the_gap_stays_a_gap() {
-    let mut server = LiveKitServer::start();
+    restarted_in_mid_call(LiveKitServer::start(), "livekit://restart").await;
+}
+
+/// The call into the room `restart` comes back when its server does.
+pub async fn restarted_in_mid_call(mut server: LiveKitServer, way: &str) {
     let mut agent = Peer::joined(&server, "restart", "agent", json!({"kind": "agent"}));
     agent.tell("tone", json!({"hz": 700}));
-    let mut leg = dial(&server, "livekit://restart").await;
-    talk(&mut *leg, |heard, _| heard.len() > 2 * RATE as usize).await;
+    let mut leg = dial(&server, way).await;
+    talk(&mut *leg, is_heard).await;
     let begun = Instant::now();
     server.restart();
-    let back = |event: &LegEvent| matches!(event, LegEvent::Data(data) if data["livekit"] == "reconnected");
-    let mut after = None;
-    let (heard, events) = talk(&mut *leg, |heard, events| {
-        if after.is_none() && events.iter().any(back) {
-            after = Some(heard.len());
-        }
-        after.is_some_and(|after| {
-            heard.len() > after + RATE as usize && tone_level(&heard[heard.len() - RATE as usize..], RATE, 700.0) > DBFS - 3.0
-        })
-    })
-    .await;
-    let lost = events.iter().any(|event| matches!(event, LegEvent::Fault { code, .. } if code == "LIVEKIT_RECONNECTING"));
-    assert!(lost, "{events:?}");
+    let (anew, heard, events) = talk_until_back(&mut *leg).await;
+    assert!(anew, "{events:?}");
     // The leg's audio goes on in real time through the outage: what was not heard is silence.
     let (real, heard_s) = (begun.elapsed().as_secs_f64(), heard.len() as f64 / f64::from(RATE));
     assert!((real - heard_s).abs() < 1.0, "{heard_s} s of audio in {real} s");
     let silent_s = heard_s - tone_seconds(&heard, RATE, 700.0, DBFS);
     assert!(silent_s > 0.1, "an outage with only {silent_s} s of silence");
     hang_up(&mut *leg).await;
+}
+
+/// Talks until the connection was lost, is back, and the far side is heard again: whether the session is a new one, what was heard,
+/// and what happened.
+pub async fn talk_until_back(leg: &mut dyn Leg) -> (bool, Vec<i16>, Vec<LegEvent>) {
+    let mut back = None;
+    let (heard, events) = talk(leg, |heard, events| {
+        if back.is_none() && came_back_anew(events).is_some() {
+            back = Some(heard.len());
+        }
+        back.is_some_and(|back| heard.len() > back + RATE as usize && is_heard(heard, events))
+    })
+    .await;
+    assert!(events.iter().any(is_lost), "{events:?}");
+    (came_back_anew(&events).expect("it was seen"), heard, events)
 }
 
 /// A tenth of the packets lost and each held for up to 60 ms, in both directions of our side alone.
@@ -82,9 +90,7 @@ async fn a_tenth_lost_and_60_ms_of_jitter_are_heard_through() {
     let (last, reason) = hang_up(&mut *leg).await;
     assert_eq!(reason, EndReason::HungUp);
     assert!(!events.iter().any(is_lost), "{events:?}");
-    let (passed, lost) = proxy.counts();
     let Some(LegEvent::Line(line)) = last.last() else { panic!("what the line did comes last: {last:?}") };
-    eprintln!("proxy: {passed} passed, {lost} lost; {line:?}");
     let share = line.lost as f64 / (line.received + line.lost) as f64;
     assert!((0.05..0.16).contains(&share), "the proxy lost a tenth of them: {line:?}");
     // The far side's encoder sees no loss on its own way to the server, and sends no copies: what is lost is made up.
@@ -95,7 +101,6 @@ async fn a_tenth_lost_and_60_ms_of_jitter_are_heard_through() {
         let middle = &heard[2 * RATE as usize..heard.len() - RATE as usize / 2];
         let there = tone_seconds(middle, RATE, hz, DBFS) / (middle.len() as f64 / f64::from(RATE));
         let gaps = gaps(middle, RATE, hz, DBFS);
-        eprintln!("{hz} Hz: {there:.3} there, gaps {gaps:?}");
         assert!(there > 0.97 && gaps.iter().all(|gap| *gap <= 5), "{hz} Hz: {there:.3} there, gaps {gaps:?}");
     }
 }
@@ -103,22 +108,14 @@ async fn a_tenth_lost_and_60_ms_of_jitter_are_heard_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signalling_that_drops_alone_is_resumed_and_media_does_not_notice() {
     let server = LiveKitServer::start();
-    let signalling = Line::to(server.signalling());
+    let signalling = CuttableLine::to(server.signalling());
     let mut agent = Peer::joined(&server, "signal", "agent", json!({"kind": "agent"}));
     agent.tell("tone", json!({"hz": 700}));
     let mut leg = dial(&server, &format!("livekit+ws://{}/signal", signalling.address)).await;
     talk(&mut *leg, |heard, _| heard.len() > RATE as usize).await;
     signalling.cut();
-    let mut back = None;
-    let (heard, events) = talk(&mut *leg, |heard, events| {
-        if back.is_none() && came_back_anew(events).is_some() {
-            back = Some(heard.len());
-        }
-        back.is_some_and(|back| heard.len() > back + 2 * RATE as usize)
-    })
-    .await;
-    assert!(events.iter().any(is_lost), "{events:?}");
-    assert_eq!(came_back_anew(&events), Some(false), "{events:?}");
+    let (anew, heard, events) = talk_until_back(&mut *leg).await;
+    assert!(!anew, "{events:?}");
     // The server looks for its way anew, which costs a packet at the most.
     let gaps = gaps(&heard, RATE, 700.0, DBFS);
     assert!(gaps.iter().sum::<usize>() <= 3, "{gaps:?}");
@@ -137,20 +134,13 @@ async fn media_that_drops_alone_is_looked_for_and_comes_back() {
     talk(&mut *leg, is_heard).await;
     let begun = Instant::now();
     proxy.block(Blocked::Everything);
-    let (mut heard, mut events) = talk(&mut *leg, |_, events| events.iter().any(is_lost)).await;
+    let (mut heard, _) = talk(&mut *leg, |_, events| events.iter().any(is_lost)).await;
     proxy.block(Blocked::Nothing);
-    let (more_heard, more) = talk(&mut *leg, |heard, events| came_back_anew(events).is_some() && is_heard_again(heard)).await;
-    heard.extend(more_heard);
-    events.extend(more);
-    eprintln!("back after {:.1} s: anew {:?}; {events:?}", begun.elapsed().as_secs_f64(), came_back_anew(&events));
+    let (more, _) = talk(&mut *leg, |heard, events| came_back_anew(events).is_some() && is_heard(heard, events)).await;
+    heard.extend(more);
     // The outage is as long in what was heard as it was.
     let (real, heard_s) = (begun.elapsed().as_secs_f64(), heard.len() as f64 / f64::from(RATE));
     assert!((real - heard_s).abs() < 1.0, "{heard_s} s of audio in {real} s");
     assert!(heard_s - tone_seconds(&heard, RATE, 700.0, DBFS) > 1.0, "an outage without silence");
     hang_up(&mut *leg).await;
-}
-
-/// The far side's tone is there.
-fn is_heard(heard: &[i16], _: &[LegEvent]) -> bool {
-    is_heard_again(heard)
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
+use super::common::random::Random;
+
 /// What becomes of the datagrams of one participant, in both directions.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Impairment {
@@ -31,19 +33,10 @@ pub enum Blocked {
 struct Rules {
     impairment: Impairment,
     blocked: Blocked,
-    passed: u64,
-    lost: u64,
-    random: u64,
+    random: Random,
 }
 
 impl Rules {
-    /// A number below `bound` (PCG-XSH-RR, seeded alike in every run).
-    fn below(&mut self, bound: u64) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let word = (((self.random >> 18) ^ self.random) >> 27) as u32;
-        u64::from(word.rotate_right((self.random >> 59) as u32)) % bound
-    }
-
     /// After how long a datagram goes on its way. None: never.
     fn fate(&mut self, impairment: Impairment, datagram: &[u8]) -> Option<Duration> {
         let blocked = match self.blocked {
@@ -51,12 +44,10 @@ impl Rules {
             Blocked::Everything => true,
             Blocked::Dtls => datagram.first().is_some_and(|first| (20..64).contains(first)),
         };
-        if blocked || self.below(100) < impairment.loss_percent {
-            self.lost += 1;
+        if blocked || self.random.below(100) < impairment.loss_percent {
             return None;
         }
-        self.passed += 1;
-        Some(Duration::from_micros(self.below(impairment.jitter.as_micros() as u64 + 1)))
+        Some(Duration::from_micros(self.random.below(impairment.jitter.as_micros() as u64 + 1)))
     }
 }
 
@@ -83,12 +74,6 @@ impl MediaProxy {
     /// For all, at once.
     pub fn block(&self, blocked: Blocked) {
         self.rules().blocked = blocked;
-    }
-
-    /// How many datagrams passed, and how many did not.
-    pub fn counts(&self) -> (u64, u64) {
-        let rules = self.rules();
-        (rules.passed, rules.lost)
     }
 
     fn rules(&self) -> std::sync::MutexGuard<'_, Rules> {

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
-use trunkline::transport::webrtc::{IceOptions, IceServer, Peer, PeerError, PeerState};
+use trunkline::transport::webrtc::{IceOptions, IceServer, Peer, PeerError, PeerState, Tried};
 
 use super::common::PATIENCE;
 use super::common::coturn::{Coturn, PASSWORD, USER};
-use super::line::harmful_line;
+use super::common::random::Random;
+use super::network::harmful_line;
 use super::pair::ice;
 
 /// What a connection says of its relays.
 fn relays(peer: &Peer) -> Vec<String> {
-    let Some(PeerError::Ice { relays, local, .. }) = peer.no_way() else { panic!("{:?}", peer.no_way()) };
+    let Some(PeerError::Ice(Tried { relays, local, .. })) = peer.no_way() else { panic!("{:?}", peer.no_way()) };
     assert!(local.is_empty(), "no address of ours is used: {local:?}");
     relays
 }
@@ -167,12 +168,8 @@ async fn a_datagram_that_is_no_answer_of_a_turn_server_is_left_alone() {
 
 /// Changes one byte of half of all answers, cuts others short, and doubles others.
 fn harm(bytes: &mut Vec<u8>, seed: u64) {
-    let mut word = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    let mut below = |bound: usize| {
-        word ^= word >> 29;
-        word = word.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (word >> 20) as usize % bound
-    };
+    let mut random = Random(seed);
+    let mut below = |bound: usize| random.below(bound as u64) as usize;
     let at = below(bytes.len().max(1));
     match below(6) {
         0 => bytes.truncate(at),

@@ -4,13 +4,13 @@
 mod common;
 mod forced;
 mod hostile;
-mod line;
+mod network;
 mod pair;
 
 use std::sync::atomic::Ordering;
 
 use common::coturn::{Coturn, PASSWORD, USER};
-use line::Nat;
+use network::Nat;
 use pair::{Pair, address, all, dead_port, ice, none, not_host};
 use trunkline::transport::webrtc::{IceOptions, IceServer};
 

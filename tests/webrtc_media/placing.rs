@@ -106,7 +106,7 @@ fn two_tracks_of_a_room_are_aligned_to_the_sample_as_their_reports_say() {
     let counts = two.counts();
     assert_eq!(one.counts().moved_ms, 0.0, "the first sets the room's clock: {:?}", one.counts());
     assert!(counts.moves == 1 && (-60.0..-30.0).contains(&counts.moved_ms) && counts.off_ms == 0.0, "{counts:?}");
-    assert!(counts.lost > 0 && counts.late == 0 && counts.recovered_ms + counts.concealed_ms > 0.0, "{counts:?}");
+    assert!(counts.packets.lost > 0 && counts.packets.late == 0 && counts.recovered_ms + counts.concealed_ms > 0.0, "{counts:?}");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_gap_stays_a_gap_whether_the_sender_paused_or_the_line_was_dead() {
         assert!(track.len().abs_diff(480_000) <= 960, "{}", track.len());
         assert_eq!(loudest(&track[48_000 * 42 / 10..48_000 * 59 / 10]), 0);
         assert!(share(&track[48_000 * 62 / 10..48_000 * 99 / 10], RATE, HZ) > 0.95);
-        assert_eq!(timeline.counts().lost, if lost { 100 } else { 0 });
+        assert_eq!(timeline.counts().packets.lost, if lost { 100 } else { 0 });
         assert!(runs.iter().all(|run| run.placed_by == PlacedBy::Arrival));
     }
 }
@@ -166,7 +166,7 @@ fn reordered_and_doubled_packets_are_each_placed_once() {
     let mut timeline = Timeline::new(RATE, start).expect("a timeline");
     let (track, _) = record(&mut timeline, &mut RoomClock::default(), start, network.carry(&sent, 5), Vec::new());
     let counts = timeline.counts();
-    assert_eq!((counts.lost, counts.late), (0, 0), "{counts:?}");
-    assert!(counts.duplicate > 100 && counts.received - counts.duplicate == 1_000, "{counts:?}");
+    assert_eq!((counts.packets.lost, counts.packets.late), (0, 0), "{counts:?}");
+    assert!(counts.packets.duplicate > 100 && counts.packets.received - counts.packets.duplicate == 1_000, "{counts:?}");
     assert!(share(&track[48_000..19 * 48_000], RATE, HZ) > 0.95, "one tone without a break");
 }

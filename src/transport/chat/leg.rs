@@ -35,7 +35,6 @@ pub struct ChatLeg {
     alarm: Alarm,
     events: VecDeque<LegEvent>,
     faults: u32,
-    not_read: u64,
     /// The agent's crash, as the far side is to be told of it.
     crash: Option<String>,
     /// We have said `end_call` and close at this time, for this reason.
@@ -53,7 +52,6 @@ impl ChatLeg {
             alarm: Alarm::new(),
             events: VecDeque::new(),
             faults: 0,
-            not_read: 0,
             crash: None,
             leaving: None,
         }
@@ -106,12 +104,7 @@ impl ChatLeg {
     }
 
     fn send(&mut self, frame: &Value) {
-        let text = frame.to_string();
-        if self.link.queued_bytes() + text.len() <= MOST_QUEUED {
-            self.link.push(Message::text(text));
-        } else {
-            self.not_read += 1;
-        }
+        self.link.push_text(frame.to_string(), MOST_QUEUED);
     }
 
     /// Ends the session in the ordinary way; the close follows, unless the far side is faster.
@@ -154,14 +147,6 @@ impl ChatLeg {
         }
     }
 
-    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> bool {
-        let sent = self.link.poll_send(cx).is_ready();
-        if sent && self.not_read > 0 {
-            self.events.push_back(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
-        }
-        sent
-    }
-
     /// The far side closed after our `end_call`: that is our end and not its own.
     fn gone(&self, gone: LegEvent) -> LegEvent {
         match (self.leaving, gone) {
@@ -199,7 +184,7 @@ impl Leg for ChatLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
-            let sent = self.poll_outgoing(cx);
+            let sent = self.link.send_on(&mut self.events, cx);
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
             }

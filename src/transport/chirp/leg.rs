@@ -49,7 +49,6 @@ pub struct ChirpLeg {
     continuous: bool,
     opened: Instant,
     limits: ChirpLimits,
-    not_read: u64,
     events: VecDeque<LegEvent>,
     faults: u32,
     /// Samples of the far side's stream that came before the call began.
@@ -75,7 +74,6 @@ impl ChirpLeg {
             continuous,
             opened: now,
             limits,
-            not_read: 0,
             events: VecDeque::new(),
             faults: 0,
             skipped: 0,
@@ -154,14 +152,6 @@ impl ChirpLeg {
         }
     }
 
-    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> bool {
-        let sent = self.link.poll_send(cx).is_ready();
-        if sent && self.not_read > 0 {
-            self.events.push_back(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
-        }
-        sent
-    }
-
     fn fail_with(&mut self, detail: &str) {
         let error = Session::error(ErrorCode::InternalError, detail, self.ts_ms());
         self.link.push(Message::text(error));
@@ -203,14 +193,11 @@ impl Leg for ChirpLeg {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
             self.poll_idle(cx);
-            let sent = self.poll_outgoing(cx);
+            let sent = self.link.send_on(&mut self.events, cx);
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
             }
             if let Some(gone) = self.link.poll_gone(sent, cx) {
-                if self.not_read > 0 {
-                    tracing::debug!(frames = self.not_read, "audio that the far side never read");
-                }
                 return Poll::Ready(gone);
             }
             match self.link.poll_read(cx) {
@@ -221,7 +208,7 @@ impl Leg for ChirpLeg {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_outgoing(cx) && self.events.is_empty() && self.link.is_open()
+        self.link.send_on(&mut self.events, cx) && self.events.is_empty() && self.link.is_open()
     }
 
     fn command(&mut self, command: LegCommand<'_>) {
@@ -229,11 +216,8 @@ impl Leg for ChirpLeg {
             return;
         }
         match command {
-            LegCommand::Audio(samples) if self.link.queued_binary() < MOST_QUEUED => {
-                self.link.push(Message::binary(to_s16le(samples)));
-            }
-            LegCommand::Audio(_) => self.not_read += 1,
-            LegCommand::Clear => self.not_read += self.link.drop_binary() as u64,
+            LegCommand::Audio(samples) => self.link.push_binary(|| to_s16le(samples), MOST_QUEUED),
+            LegCommand::Clear => self.link.drop_binary(),
             LegCommand::SpeechStarted(mark) => {
                 let event = self.session.start_speech(mark, self.opened.elapsed().as_millis() as u64);
                 self.link.push(Message::text(event));

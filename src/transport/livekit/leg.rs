@@ -180,7 +180,7 @@ impl RoomLeg {
     fn tell_losses(&mut self) {
         let Some(jitter) = self.jitter.as_ref().filter(|_| self.told.0.elapsed() >= LOSS_EVERY) else { return };
         let (counts, before) = (jitter.counts(), &self.told.1);
-        let frames = counts.lost.saturating_sub(before.lost);
+        let frames = counts.packets.lost.saturating_sub(before.packets.lost);
         if frames > 0 {
             let concealed = counts.frames_concealed.saturating_sub(before.frames_concealed);
             self.party.events.push_back(LegEvent::Lost { frames, concealed: concealed.min(frames) });
@@ -218,13 +218,13 @@ impl RoomLeg {
     fn line(&self) -> Option<LegEvent> {
         let counts = self.jitter.as_ref()?.counts();
         Some(LegEvent::Line(LineCounts {
-            received: counts.received,
-            lost: counts.lost,
-            late: counts.late,
-            duplicate: counts.duplicate,
+            received: counts.packets.received,
+            lost: counts.packets.lost,
+            late: counts.packets.late,
+            duplicate: counts.packets.duplicate,
             recovered: counts.frames_recovered,
             concealed: counts.frames_concealed,
-            resyncs: counts.resyncs,
+            resyncs: counts.packets.resyncs,
             jitter_ms: counts.jitter_ms,
             mean_depth_ms: counts.mean_depth_ms,
             max_depth_ms: counts.max_depth_ms,

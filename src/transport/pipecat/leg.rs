@@ -48,7 +48,6 @@ pub struct PipecatLeg {
     silence: Option<Audio>,
     events: VecDeque<LegEvent>,
     faults: u32,
-    not_read: u64,
     /// When the resampler is emptied.
     pause: Pin<Box<Sleep>>,
 }
@@ -73,7 +72,6 @@ impl PipecatLeg {
             silence: None,
             events: VecDeque::new(),
             faults: 0,
-            not_read: 0,
             pause: Box::pin(tokio::time::sleep(Duration::ZERO)),
         };
         leg.say(rtvi::client_ready());
@@ -83,7 +81,7 @@ impl PipecatLeg {
     /// The next step on the way to a bot that is ready. What it tells is kept.
     pub(super) fn poll_beginning(&mut self, cx: &mut Context<'_>) -> Poll<Beginning> {
         loop {
-            let sent = self.poll_outgoing(cx);
+            let sent = self.link.send_on(&mut self.events, cx);
             if self.rtvi.is_ready() || self.events.iter().any(|event| matches!(event, LegEvent::Audio(_))) {
                 return Poll::Ready(Beginning::Begun);
             }
@@ -207,14 +205,6 @@ impl PipecatLeg {
             self.empty_resampler();
         }
     }
-
-    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> bool {
-        let sent = self.link.poll_send(cx).is_ready();
-        if sent && self.not_read > 0 {
-            self.events.push_back(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
-        }
-        sent
-    }
 }
 
 impl Leg for PipecatLeg {
@@ -232,7 +222,7 @@ impl Leg for PipecatLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
-            let sent = self.poll_outgoing(cx);
+            let sent = self.link.send_on(&mut self.events, cx);
             self.poll_pause(cx);
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
@@ -248,7 +238,7 @@ impl Leg for PipecatLeg {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_outgoing(cx) && self.events.is_empty() && self.link.is_open()
+        self.link.send_on(&mut self.events, cx) && self.events.is_empty() && self.link.is_open()
     }
 
     fn command(&mut self, command: LegCommand<'_>) {
@@ -256,10 +246,7 @@ impl Leg for PipecatLeg {
             return;
         }
         match command {
-            LegCommand::Audio(samples) if self.link.queued_binary() < MOST_QUEUED => {
-                self.link.push(Message::binary(encode_audio(self.rate, samples)));
-            }
-            LegCommand::Audio(_) => self.not_read += 1,
+            LegCommand::Audio(samples) => self.link.push_binary(|| encode_audio(self.rate, samples), MOST_QUEUED),
             LegCommand::Text(text) => self.say(rtvi::send_text(text)),
             LegCommand::Dtmf(digit) => self.say(rtvi::dtmf(digit)),
             LegCommand::Data(data) => self.say(rtvi::data(data)),

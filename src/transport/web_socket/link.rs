@@ -57,6 +57,8 @@ pub(in crate::transport) struct Link {
     queued_binary: usize,
     /// How long they are together.
     queued_bytes: usize,
+    /// Messages that the far side never gets, as it does not read, and that nobody was told of.
+    not_read: u64,
     /// Something was given to the socket and not flushed yet.
     unflushed: bool,
     phase: Phase,
@@ -99,6 +101,7 @@ impl Link {
             outgoing: VecDeque::new(),
             queued_binary: 0,
             queued_bytes: 0,
+            not_read: 0,
             unflushed: false,
             phase: Phase::Open,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -111,14 +114,22 @@ impl Link {
         matches!(self.phase, Phase::Open)
     }
 
-    /// Bytes that wait to be sent.
-    pub(in crate::transport) fn queued_bytes(&self) -> usize {
-        self.queued_bytes
+    /// Sends a binary message, unless `most` of them wait already for a far side that does not read: then it is lost.
+    pub(in crate::transport) fn push_binary(&mut self, message: impl FnOnce() -> Vec<u8>, most: usize) {
+        if self.queued_binary < most {
+            self.push(Message::binary(message()));
+        } else {
+            self.not_read += 1;
+        }
     }
 
-    /// Binary messages that wait to be sent.
-    pub(in crate::transport) fn queued_binary(&self) -> usize {
-        self.queued_binary
+    /// Sends a text message, unless more than `most` bytes would wait for a far side that does not read: then it is lost.
+    pub(in crate::transport) fn push_text(&mut self, text: String, most: usize) {
+        if self.queued_bytes + text.len() <= most {
+            self.push(Message::text(text));
+        } else {
+            self.not_read += 1;
+        }
     }
 
     pub(in crate::transport) fn push(&mut self, message: Message) {
@@ -127,11 +138,11 @@ impl Link {
         self.outgoing.push_back(message);
     }
 
-    /// Throws away the binary messages that wait, and counts them.
-    pub(in crate::transport) fn drop_binary(&mut self) -> usize {
+    /// Throws away the binary messages that wait.
+    pub(in crate::transport) fn drop_binary(&mut self) {
         self.outgoing.retain(|message| !message.is_binary());
         self.queued_bytes = self.outgoing.iter().map(Message::len).sum();
-        std::mem::take(&mut self.queued_binary)
+        self.not_read += std::mem::take(&mut self.queued_binary) as u64;
     }
 
     /// Closes with `code` and `detail`; `reason` and `detail` are what the call is told once it is closed.
@@ -157,8 +168,17 @@ impl Link {
         self.timer.as_mut().reset(Instant::now() + CLOSE_TIME);
     }
 
+    /// Sends what waits, as far as the far side reads, and tells of what it has not read. True: all is sent.
+    pub(in crate::transport) fn send_on(&mut self, told: &mut VecDeque<LegEvent>, cx: &mut Context<'_>) -> bool {
+        let sent = self.poll_send(cx).is_ready();
+        if sent && self.not_read > 0 {
+            told.push_back(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
+        }
+        sent
+    }
+
     /// Sends what waits, as far as the far side reads. Ready: all of it is sent.
-    pub(in crate::transport) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Err(error) = ready!(self.poll_outgoing(cx)) {
             // The link is broken: what waited is thrown away, but for a close.
             drop(self.broken(&error));
@@ -192,6 +212,9 @@ impl Link {
             Phase::FarClosed { .. } if sent => true,
             Phase::FarClosed { .. } | Phase::Closing { .. } => self.timer.as_mut().poll(cx).is_ready(),
         };
+        if over && self.not_read > 0 {
+            tracing::debug!(messages = self.not_read, "the far side never read these");
+        }
         over.then(|| self.gone())
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::delay::{MILLISECOND, millis, ticks};
 use super::quiet::{Background, Loudness};
-use super::reorder::{Queued, ReorderCounts, ReorderQueue};
+use super::reorder::{PacketCounts, Queued, ReorderQueue};
 use super::{RtpAudio, RtpTime};
 use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx};
 use crate::audio::{FRAME, Rate};
@@ -74,22 +74,12 @@ pub struct PlayedFrame {
 /// `received = played + duplicate + late + malformed + empty + discarded +` those that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct JitterCounts {
-    /// Packets that came.
-    pub received: u64,
+    /// Of the packets.
+    pub packets: PacketCounts,
     /// Packets that were played.
     pub played: u64,
-    /// Packets that came again.
-    pub duplicate: u64,
-    /// Packets that came when their time had been filled with something else.
-    pub late: u64,
-    /// Packets that had not come when the ones after them were played. One that comes after all is late and no longer lost.
-    pub lost: u64,
-    /// Packets whose payload is not Opus: their time counts as lost.
-    pub malformed: u64,
     /// Packets without a payload.
     pub empty: u64,
-    /// Packets of a stream that ended, or more than can wait.
-    pub discarded: u64,
     /// Frames of each kind.
     pub frames_decoded: u64,
     /// Likewise.
@@ -98,8 +88,6 @@ pub struct JitterCounts {
     pub frames_concealed: u64,
     /// Likewise.
     pub frames_silent: u64,
-    /// Streams that began after the first.
-    pub resyncs: u64,
     /// Silence or concealment that was put in.
     pub inserted_ms: f64,
     /// Silence, concealment or (see `cut_ms`) speech that was left out.
@@ -200,15 +188,8 @@ impl JitterBuffer {
     /// What became of everything so far.
     #[must_use]
     pub fn counts(&self) -> JitterCounts {
-        let ReorderCounts { received, duplicate, late, lost, malformed, discarded, resyncs } = self.queue.counts;
         JitterCounts {
-            received,
-            duplicate,
-            late,
-            lost,
-            malformed,
-            discarded,
-            resyncs,
+            packets: self.queue.counts,
             inserted_ms: millis(self.inserted),
             left_out_ms: millis(self.left_out),
             cut_ms: millis(self.cut),

@@ -15,7 +15,7 @@ use super::fallback::{Fallback, Resort};
 use super::gather::{Gather, Gathered};
 use super::media::{self, Sources};
 use super::paths::{Got, Paths, Received};
-use super::terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText};
+use super::terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText, Tried};
 use super::timer::Timer;
 use super::{RtpTime, SentAudio};
 
@@ -132,9 +132,10 @@ impl Peer {
         if self.relay_only && relays.is_empty() {
             relays.push("none is known, and no other way may be used".to_owned());
         }
+        let tried = Tried { local, remote, relays };
         match &self.progress {
-            Progress::Looking => Some(PeerError::Ice { local, remote, relays }),
-            Progress::Handshake { problem } => Some(PeerError::Dtls { problem: problem.clone(), local, remote, relays }),
+            Progress::Looking => Some(PeerError::Ice(tried)),
+            Progress::Handshake { problem } => Some(PeerError::Dtls { problem: problem.clone(), tried }),
             Progress::Done => None,
         }
     }

@@ -8,23 +8,23 @@ use super::stream::{Admitted, Reception};
 use super::{RtpAudio, RtpTime};
 use crate::audio::opus::packet_ticks;
 
-/// What became of packets, as their order tells it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct ReorderCounts {
+/// What became of packets, as their order and their payloads tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PacketCounts {
     /// Packets that came.
-    pub(super) received: u64,
+    pub received: u64,
     /// Packets that came again.
-    pub(super) duplicate: u64,
+    pub duplicate: u64,
     /// Packets that came when the ones after them had been taken, or their time filled.
-    pub(super) late: u64,
+    pub late: u64,
     /// Packets that had not come when the ones after them were taken. One that comes after all is late and no longer lost.
-    pub(super) lost: u64,
+    pub lost: u64,
     /// Packets whose payload is not Opus.
-    pub(super) malformed: u64,
+    pub malformed: u64,
     /// Packets of a stream that ended, or more than can wait.
-    pub(super) discarded: u64,
+    pub discarded: u64,
     /// Streams that began after the first.
-    pub(super) resyncs: u64,
+    pub resyncs: u64,
 }
 
 /// A packet that waits.
@@ -49,7 +49,7 @@ pub(super) struct ReorderQueue {
     reception: Reception,
     waiting: VecDeque<Queued>,
     taken: Option<Taken>,
-    pub(super) counts: ReorderCounts,
+    pub(super) counts: PacketCounts,
 }
 
 /// How far the packets of a stream have been taken.
@@ -67,7 +67,7 @@ impl ReorderQueue {
     /// A queue of at most `most` packets. Delays are counted from `start`.
     pub(super) fn new(start: Instant, most: usize) -> Self {
         let (reception, waiting) = (Reception::new(), VecDeque::new());
-        Self { start, most, reception, waiting, taken: None, counts: ReorderCounts::default() }
+        Self { start, most, reception, waiting, taken: None, counts: PacketCounts::default() }
     }
 
     /// Takes a packet that came at `arrival`. What lies before `filled`, on the clock of the stream that is being taken, has been

@@ -1,5 +1,6 @@
 //! What a peer connection is told, and what it tells.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -18,38 +19,39 @@ pub enum PeerError {
     #[error("the far side's session description cannot be used: {0}")]
     Description(String),
     /// No way to the far side.
-    #[error("ICE found no way: tried {}", tried(.local, .remote, .relays))]
-    Ice {
-        /// Our own addresses.
-        local: Vec<SocketAddr>,
-        /// The far side's candidates: protocol and address.
-        remote: Vec<String>,
-        /// How far each TURN server is.
-        relays: Vec<String>,
-    },
+    #[error("ICE found no way: tried {0}")]
+    Ice(Tried),
     /// There is a way, and the handshake that makes the keys failed on it.
-    #[error("the DTLS handshake failed: {problem}; tried {}", tried(.local, .remote, .relays))]
+    #[error("the DTLS handshake failed: {problem}; tried {tried}")]
     Dtls {
         /// What went wrong.
         problem: String,
-        /// Our own addresses.
-        local: Vec<SocketAddr>,
-        /// The far side's candidates: protocol and address.
-        remote: Vec<String>,
-        /// How far each TURN server is.
-        relays: Vec<String>,
+        /// Between which addresses.
+        tried: Tried,
     },
     /// Something else within the connection.
     #[error("the connection broke: {0}")]
     Broken(String),
 }
 
-fn tried(local: &[SocketAddr], remote: &[String], relays: &[String]) -> String {
-    let local: Vec<_> = local.iter().map(ToString::to_string).collect();
-    let (local, remote) = (local.join(", "), remote.join(", "));
-    let or_none = |list: String| if list.is_empty() { "none".to_owned() } else { list };
-    let relays = if relays.is_empty() { String::new() } else { format!("; relays: {}", relays.join("; ")) };
-    format!("from {} to {}{relays}", or_none(local), or_none(remote))
+/// Between which addresses a way was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// Our own addresses.
+    pub local: Vec<SocketAddr>,
+    /// The far side's candidates: protocol and address.
+    pub remote: Vec<String>,
+    /// How far each TURN server is, in words.
+    pub relays: Vec<String>,
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let local: Vec<_> = self.local.iter().map(ToString::to_string).collect();
+        let or_none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+        write!(f, "from {} to {}", or_none(&local), or_none(&self.remote))?;
+        if self.relays.is_empty() { Ok(()) } else { write!(f, "; relays: {}", self.relays.join("; ")) }
+    }
 }
 
 /// How a connection may find its way.

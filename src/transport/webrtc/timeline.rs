@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::delay::{MILLISECOND, millis, signed_ticks};
 use super::quiet::{Background, Loudness};
-use super::reorder::{Queued, ReorderCounts, ReorderQueue};
+use super::reorder::{PacketCounts, Queued, ReorderQueue};
 use super::{FrameKind, RoomClock, RtpAudio, RtpTime, SenderReport};
 use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx};
 use crate::audio::{FRAME, Rate};
@@ -59,24 +59,12 @@ pub struct PlacedRun {
 /// What became of a track's packets, and how it is placed.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TimelineCounts {
-    /// Packets that came.
-    pub received: u64,
-    /// Packets that came again.
-    pub duplicate: u64,
-    /// Packets that came when the ones after them had been placed.
-    pub late: u64,
-    /// Packets that had not come by then. One that comes after all is late and no longer lost.
-    pub lost: u64,
-    /// Packets whose payload is not Opus.
-    pub malformed: u64,
-    /// Packets of a stream that ended, or more than can wait.
-    pub discarded: u64,
+    /// Of the packets.
+    pub packets: PacketCounts,
     /// What was recovered from copies in later packets (FEC).
     pub recovered_ms: f64,
     /// What was made up.
     pub concealed_ms: f64,
-    /// Streams that began after the first.
-    pub resyncs: u64,
     /// Sender reports of the track.
     pub reports: u64,
     /// How often the track was moved.
@@ -158,15 +146,8 @@ impl Timeline {
     /// What became of everything so far.
     #[must_use]
     pub fn counts(&self) -> TimelineCounts {
-        let ReorderCounts { received, duplicate, late, lost, malformed, discarded, resyncs } = self.queue.counts;
         TimelineCounts {
-            received,
-            duplicate,
-            late,
-            lost,
-            malformed,
-            discarded,
-            resyncs,
+            packets: self.queue.counts,
             recovered_ms: millis(self.recovered),
             concealed_ms: millis(self.concealed),
             moved_ms: millis(self.moved),

@@ -336,7 +336,7 @@ impl RoomRecording {
             entry.until_ms = Some(now.millis());
             entry.placed_by = placed_by.map(|by| placed_by_name(by).to_owned());
             (entry.received, entry.lost, entry.late, entry.malformed) =
-                (counts.received, counts.lost, counts.late, counts.malformed);
+                (counts.packets.received, counts.packets.lost, counts.packets.late, counts.packets.malformed);
             (entry.recovered_ms, entry.concealed_ms) = (counts.recovered_ms, counts.concealed_ms);
             (entry.moves, entry.moved_ms, entry.off_ms) = (counts.moves, counts.moved_ms, counts.off_ms);
         });
@@ -496,7 +496,7 @@ impl LiveTrack {
     /// What was lost on a side's track since it was last told; of the others `call.json` tells.
     fn tell_losses(&mut self, now: CallTime, recorder: &mut Recorder) {
         let counts = self.timeline.counts();
-        let frames = counts.lost.saturating_sub(self.told.lost);
+        let frames = counts.packets.lost.saturating_sub(self.told.packets.lost);
         if let Some(side) = self.side.filter(|_| frames > 0) {
             let made_ms = counts.concealed_ms + counts.recovered_ms - self.told.concealed_ms - self.told.recovered_ms;
             let concealed = ((made_ms / 20.0).max(0.0) as u64).min(frames);

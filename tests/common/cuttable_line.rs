@@ -7,12 +7,12 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// The line; it is there again at once for whoever connects anew.
-pub struct Line {
+pub struct CuttableLine {
     pub address: SocketAddr,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
-impl Line {
+impl CuttableLine {
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
