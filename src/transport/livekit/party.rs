@@ -252,11 +252,8 @@ impl Party {
 /// Ends a room that we made, once we are out of it.
 pub(super) fn delete_room(server: Server, room: String) -> Cleanup {
     Box::pin(async move {
-        match server.delete_room(&room).await {
-            Ok(()) => {}
-            // Somebody was faster.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => tracing::warn!(room, "the room is still there: {error}"),
+        if let Err(error) = server.delete_room(&room).await {
+            tracing::warn!(room, "the room is still there: {error}");
         }
     })
 }

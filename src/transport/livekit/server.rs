@@ -195,14 +195,17 @@ impl Server {
         Ok(self.call::<_, proto::ListRoomsResponse>("RoomService", "ListRooms", grants, request).await?.rooms)
     }
 
-    /// Ends a room: everybody in it is sent away.
+    /// Ends a room: everybody in it is sent away. One that is gone already is fine.
     ///
     /// # Errors
     /// [`ServerError`].
     pub async fn delete_room(&self, room: &str) -> Result<(), ServerError> {
         let request = proto::DeleteRoomRequest { room: room.to_owned() };
         let grants = VideoGrants { room_create: true, ..VideoGrants::default() };
-        self.call::<_, proto::DeleteRoomResponse>("RoomService", "DeleteRoom", grants, request).await.map(drop)
+        match self.call::<_, proto::DeleteRoomResponse>("RoomService", "DeleteRoom", grants, request).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a participant away.

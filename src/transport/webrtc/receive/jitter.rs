@@ -10,12 +10,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::background::{Background, Loudness};
 use super::delay::{MILLISECOND, millis, ticks};
-use super::quiet::{Background, Loudness};
 use super::reorder::{PacketCounts, Queued, ReorderQueue};
-use super::{RtpAudio, RtpTime};
 use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx};
 use crate::audio::{FRAME, Rate};
+use crate::transport::webrtc::{RtpAudio, RtpTime};
 
 /// A frame in ticks of the RTP clock.
 const FRAME_TICKS: i64 = 20 * MILLISECOND;

@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 
-use super::ice_server::IceServer;
-use super::{RtpAudio, SenderReport};
+use crate::transport::webrtc::{RtpAudio, SenderReport};
 
 /// A session description as SDP text (RFC 8866).
 pub type SessionText = String;
@@ -52,15 +51,6 @@ impl fmt::Display for Tried {
         write!(f, "from {} to {}", or_none(&local), or_none(&self.remote))?;
         if self.relays.is_empty() { Ok(()) } else { write!(f, "; relays: {}", self.relays.join("; ")) }
     }
-}
-
-/// How a connection may find its way.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IceOptions {
-    /// STUN and TURN servers.
-    pub servers: Vec<IceServer>,
-    /// Media goes over a TURN server or not at all, and the far side is told none of our own addresses.
-    pub relay_only: bool,
 }
 
 /// How far a connection is.

@@ -9,7 +9,7 @@ const TCP_AFTER: Duration = Duration::from_millis(500);
 
 /// What is tried next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resort {
+pub(in crate::transport::webrtc) enum Resort {
     /// Relays that are asked over UDP.
     Relays,
     /// TCP, and relays that are asked over it.
@@ -18,26 +18,26 @@ pub(super) enum Resort {
 
 /// How far one search for a way has got.
 #[derive(Debug, Default)]
-pub(super) struct Fallback(Option<(Instant, Resort)>);
+pub(in crate::transport::webrtc) struct Fallback(Option<(Instant, Resort)>);
 
 impl Fallback {
     /// The search begins, unless one is under way.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(in crate::transport::webrtc) fn begin(&mut self, now: Instant) {
         self.0.get_or_insert((now, Resort::Relays));
     }
 
     /// The search is over.
-    pub(super) fn stop(&mut self) {
+    pub(in crate::transport::webrtc) fn stop(&mut self) {
         self.0 = None;
     }
 
     /// When there is something to try.
-    pub(super) fn wake(&self) -> Option<Instant> {
+    pub(in crate::transport::webrtc) fn wake(&self) -> Option<Instant> {
         self.0.map(|(since, next)| since + if next == Resort::Relays { RELAY_AFTER } else { TCP_AFTER })
     }
 
     /// What is to be tried at `now`, once each.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Resort> {
+    pub(in crate::transport::webrtc) fn due(&mut self, now: Instant) -> Option<Resort> {
         self.wake().filter(|at| *at <= now)?;
         let (since, resort) = self.0.take()?;
         if resort == Resort::Relays {

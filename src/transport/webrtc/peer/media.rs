@@ -8,8 +8,8 @@ use str0m::format::{Codec, PayloadParams};
 use str0m::media::{Mid, SenderFeedback};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, SeqNo, Ssrc};
 
-use super::terms::PeerEvent;
-use super::{NtpTime, RtpAudio, RtpTime, SenderReport};
+use super::PeerEvent;
+use crate::transport::webrtc::{NtpTime, RtpAudio, RtpTime, SenderReport};
 
 /// A media section for audio that we send.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::ice_server::{IceServer, Service, Via};
 use super::paths::Received;
 use super::relay::{Relay, RelayGot};
+use super::server::{IceServer, Service, Via};
 use super::stun::{self, Binding, Due};
 use str0m::net::{Protocol, Transmit};
 
@@ -19,7 +19,7 @@ use str0m::net::{Protocol, Transmit};
 const LONGEST: usize = 65_535;
 
 /// Servers of a connection and what became of them.
-pub(super) struct Gather {
+pub(in crate::transport::webrtc) struct Gather {
     servers: Vec<Known>,
     bindings: Vec<Binding>,
     /// Which of our sockets have asked which server.
@@ -47,7 +47,7 @@ enum Place {
 }
 
 /// What comes of the servers.
-pub(super) enum Gathered<'a> {
+pub(in crate::transport::webrtc) enum Gathered<'a> {
     /// A server has become known that our sockets may ask.
     Stun,
     /// A relay is there.
@@ -59,12 +59,12 @@ pub(super) enum Gathered<'a> {
 }
 
 impl Gather {
-    pub(super) fn new() -> Self {
+    pub(in crate::transport::webrtc) fn new() -> Self {
         Self { servers: Vec::new(), bindings: Vec::new(), asked: Vec::new(), relays: Vec::new(), buffer: Vec::new(), turn: 0 }
     }
 
     /// Takes other servers; the relays that are there stay. `stun`: our own sockets are of use.
-    pub(super) fn set_servers(&mut self, servers: &[IceServer], stun: bool) {
+    pub(in crate::transport::webrtc) fn set_servers(&mut self, servers: &[IceServer], stun: bool) {
         self.servers = servers.iter().map(|server| Known::new(server.clone())).collect();
         self.bindings.clear();
         self.asked.clear();
@@ -74,7 +74,7 @@ impl Gather {
     }
 
     /// Asks for relays: those that are spoken to over UDP, or those over connections. One that has failed is asked for again.
-    pub(super) fn want_relays(&mut self, udp: bool, now: Instant) {
+    pub(in crate::transport::webrtc) fn want_relays(&mut self, udp: bool, now: Instant) {
         let of_these = |server: &IceServer| server.via().is_some_and(|via| udp == (via == Via::Udp));
         self.relays.retain(|relay| !(relay.is_over() && of_these(&relay.server)));
         for known in self.servers.iter_mut().filter(|known| of_these(&known.server)) {
@@ -86,7 +86,7 @@ impl Gather {
 
     /// The requests that ask every server that is known how the socket at `local` looks from outside: where to, and what. No
     /// server is asked twice.
-    pub(super) fn ask_for(&mut self, local: SocketAddr, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+    pub(in crate::transport::webrtc) fn ask_for(&mut self, local: SocketAddr, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
         let known = self.servers.iter().filter(|known| known.tells_addresses()).filter_map(Known::addresses);
         let reached =
             |server: &SocketAddr| server.is_ipv4() == local.is_ipv4() && server.ip().is_loopback() == local.ip().is_loopback();
@@ -104,7 +104,7 @@ impl Gather {
     }
 
     /// Takes a datagram that came to one of our sockets, if it is a STUN server's: gives our address as that server sees it.
-    pub(super) fn take_stun(&mut self, received: &Received<'_>) -> Option<Option<SocketAddr>> {
+    pub(in crate::transport::webrtc) fn take_stun(&mut self, received: &Received<'_>) -> Option<Option<SocketAddr>> {
         let from = |binding: &Binding| binding.server == received.source && binding.local == received.destination;
         if received.proto != Protocol::Udp || !self.bindings.iter().any(from) {
             return None;
@@ -126,19 +126,19 @@ impl Gather {
     }
 
     /// Sends what goes out from a relayed address. False: it is none.
-    pub(super) fn send(&mut self, transmit: &Transmit, now: Instant) -> bool {
+    pub(in crate::transport::webrtc) fn send(&mut self, transmit: &Transmit, now: Instant) -> bool {
         let relay = self.relays.iter_mut().find(|relay| relay.relayed() == Some(transmit.source));
         relay.map(|relay| relay.send(transmit.destination, &transmit.contents, now)).is_some()
     }
 
     /// When [`Self::tick`] has something to do.
-    pub(super) fn wake(&self) -> Option<Instant> {
+    pub(in crate::transport::webrtc) fn wake(&self) -> Option<Instant> {
         let bindings = self.bindings.iter().map(|binding| binding.patience.next());
         bindings.chain(self.relays.iter().filter_map(Relay::wake)).min()
     }
 
     /// Does what has become due; gives what is to be sent from our own sockets: from where, where to, what.
-    pub(super) fn tick(&mut self, now: Instant) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
+    pub(in crate::transport::webrtc) fn tick(&mut self, now: Instant) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
         self.relays.iter_mut().for_each(|relay| relay.tick(now));
         let mut again = Vec::new();
         self.bindings.retain_mut(|binding| match binding.patience.due(now) {
@@ -156,7 +156,7 @@ impl Gather {
     }
 
     /// What comes of the servers next.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Gathered<'_>> {
+    pub(in crate::transport::webrtc) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Gathered<'_>> {
         for known in &mut self.servers {
             if known.poll(cx) {
                 known.ask(&mut self.relays, Instant::now());
@@ -187,12 +187,12 @@ impl Gather {
     }
 
     /// Sends what waits for room.
-    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::transport::webrtc) fn flush(&mut self, cx: &mut Context<'_>) {
         self.relays.iter_mut().for_each(|relay| relay.flush(cx));
     }
 
     /// How far each TURN server is, in words.
-    pub(super) fn relays(&self) -> Vec<String> {
+    pub(in crate::transport::webrtc) fn relays(&self) -> Vec<String> {
         let told = self.relays.iter().map(Relay::status);
         let turn = self.servers.iter().filter(|known| known.server.via().is_some());
         let unasked = turn.filter_map(|known| match &known.place {
@@ -204,7 +204,7 @@ impl Gather {
     }
 
     /// No TURN server will relay: each has refused, is gone or cannot be found.
-    pub(super) fn has_no_relays(&self) -> bool {
+    pub(in crate::transport::webrtc) fn has_no_relays(&self) -> bool {
         let over = |known: &Known, address: &SocketAddr| {
             let of_it = |relay: &&Relay| relay.address == *address && relay.server.via() == known.server.via();
             self.relays.iter().find(of_it).is_some_and(Relay::is_over)
@@ -218,7 +218,7 @@ impl Gather {
     }
 
     /// Gives the relays back.
-    pub(super) fn close(&mut self, now: Instant) {
+    pub(in crate::transport::webrtc) fn close(&mut self, now: Instant) {
         self.servers.clear();
         self.bindings.clear();
         self.relays.iter_mut().for_each(|relay| relay.close(now));

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::RtpTime;
 use crate::audio::opus::OPUS_CLOCK;
+use crate::transport::webrtc::RtpTime;
 
 /// Packets that are looked back on: 10 s of 20 ms.
 const WINDOW: usize = 512;

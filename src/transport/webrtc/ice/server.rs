@@ -11,6 +11,15 @@ const TLS_PORT: u16 = 5349;
 /// So much of a bad address is repeated.
 const LONGEST_SHOWN: usize = 100;
 
+/// How a connection may find its way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IceOptions {
+    /// STUN and TURN servers.
+    pub servers: Vec<IceServer>,
+    /// Media goes over a TURN server or not at all, and the far side is told none of our own addresses.
+    pub relay_only: bool,
+}
+
 /// One address of a STUN or TURN server, as `RTCIceServer.urls` of the browsers has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceServer {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::RtpAudio;
 use super::delay::Delay;
 use crate::audio::opus::OPUS_CLOCK;
+use crate::transport::webrtc::RtpAudio;
 
 /// A packet that comes so much earlier or later than the others is of another time base.
 const OTHER_BASE: u64 = 2 * OPUS_CLOCK as u64;

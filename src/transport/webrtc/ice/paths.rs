@@ -15,15 +15,15 @@ use super::unsent::Unsent;
 const LONGEST: usize = 65_535;
 
 /// What came in, and between which addresses.
-pub(super) struct Received<'a> {
-    pub(super) proto: Protocol,
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-    pub(super) contents: &'a [u8],
+pub(in crate::transport::webrtc) struct Received<'a> {
+    pub(in crate::transport::webrtc) proto: Protocol,
+    pub(in crate::transport::webrtc) source: SocketAddr,
+    pub(in crate::transport::webrtc) destination: SocketAddr,
+    pub(in crate::transport::webrtc) contents: &'a [u8],
 }
 
 /// What the sockets tell.
-pub(super) enum Got<'a> {
+pub(in crate::transport::webrtc) enum Got<'a> {
     /// A datagram, or a packet of a TCP connection.
     Received(Received<'a>),
     /// A TCP connection is open from this local address.
@@ -31,7 +31,7 @@ pub(super) enum Got<'a> {
 }
 
 /// All sockets of one connection.
-pub(super) struct Paths {
+pub(in crate::transport::webrtc) struct Paths {
     udp: Vec<UdpPath>,
     tcp: Vec<TcpPath>,
     buffer: Box<[u8]>,
@@ -46,7 +46,7 @@ struct UdpPath {
 }
 
 impl Paths {
-    pub(super) fn new() -> Self {
+    pub(in crate::transport::webrtc) fn new() -> Self {
         Self { udp: Vec::new(), tcp: Vec::new(), buffer: vec![0; LONGEST].into_boxed_slice(), turn: 0 }
     }
 
@@ -54,7 +54,7 @@ impl Paths {
     ///
     /// # Errors
     /// There is no route to `remote`, or no socket to be had.
-    pub(super) fn reach(&mut self, remote: SocketAddr) -> io::Result<Option<SocketAddr>> {
+    pub(in crate::transport::webrtc) fn reach(&mut self, remote: SocketAddr) -> io::Result<Option<SocketAddr>> {
         let ip = local_address_towards(remote)?;
         if self.udp.iter().any(|path| path.local.ip() == ip) {
             return Ok(None);
@@ -67,24 +67,24 @@ impl Paths {
     }
 
     /// Connects to a far side that takes TCP.
-    pub(super) fn connect(&mut self, remote: SocketAddr) {
+    pub(in crate::transport::webrtc) fn connect(&mut self, remote: SocketAddr) {
         if self.tcp.iter().all(|path| path.remote() != remote) {
             self.tcp.push(TcpPath::connect(remote));
         }
     }
 
     /// The addresses of the UDP sockets.
-    pub(super) fn udp_locals(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(in crate::transport::webrtc) fn udp_locals(&self) -> impl Iterator<Item = SocketAddr> {
         self.udp.iter().map(|path| path.local)
     }
 
     /// Every local address.
-    pub(super) fn locals(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(in crate::transport::webrtc) fn locals(&self) -> impl Iterator<Item = SocketAddr> {
         self.udp.iter().map(|path| path.local).chain(self.tcp.iter().filter_map(TcpPath::local))
     }
 
     /// Sends a datagram; one for which the kernel has no room is lost, as on any network. False: no socket is at its source.
-    pub(super) fn send(&mut self, transmit: &Transmit) -> bool {
+    pub(in crate::transport::webrtc) fn send(&mut self, transmit: &Transmit) -> bool {
         if transmit.proto == Protocol::Tcp {
             // Only the address that a connection leads to can be reached over it.
             let leads = |path: &&mut TcpPath| path.local() == Some(transmit.source) && path.remote() == transmit.destination;
@@ -97,7 +97,7 @@ impl Paths {
     }
 
     /// Sends a datagram from the socket at `local`. False: there is none.
-    pub(super) fn send_udp(&mut self, local: SocketAddr, to: SocketAddr, datagram: &[u8]) -> bool {
+    pub(in crate::transport::webrtc) fn send_udp(&mut self, local: SocketAddr, to: SocketAddr, datagram: &[u8]) -> bool {
         let Some(path) = self.udp.iter_mut().find(|path| path.local == local) else { return false };
         if let Err(error) = path.unsent.send(&path.socket, Some(to), datagram) {
             tracing::debug!(%to, "a datagram was not sent: {error}");
@@ -106,7 +106,7 @@ impl Paths {
     }
 
     /// Sends what waits for room.
-    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::transport::webrtc) fn flush(&mut self, cx: &mut Context<'_>) {
         for path in &mut self.udp {
             if let Err(error) = path.unsent.flush(&path.socket, cx) {
                 tracing::debug!(local = %path.local, "a datagram was not sent: {error}");
@@ -120,7 +120,7 @@ impl Paths {
     }
 
     /// The next datagram. A socket's error says that an earlier datagram did not arrive: ICE sees to that.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Got<'_>> {
+    pub(in crate::transport::webrtc) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Got<'_>> {
         for at in 0..self.tcp.len() {
             let path = &mut self.tcp[at];
             match path.poll(&mut self.buffer, cx) {

@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::ice_server::{IceServer, Service, Via};
+use super::server::{IceServer, Service, Via};
 use super::stun::{HEADER, LONGEST_MESSAGE};
 use super::turn::{FIRST_CHANNEL, Turn};
 use super::unsent::Unsent;

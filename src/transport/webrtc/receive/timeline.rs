@@ -8,13 +8,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::FrameKind;
+use super::background::{Background, Loudness};
 use super::delay::{MILLISECOND, millis, signed_ticks};
-use super::quiet::{Background, Loudness};
 use super::reorder::{PacketCounts, Queued, ReorderQueue};
-use super::{FrameKind, RoomClock, RtpAudio, RtpTime, SenderReport};
 use crate::audio::opus::{OPUS_CLOCK, OpusDecoder, OpusError, carries_fec, is_dtx};
 use crate::audio::{FRAME, Rate};
 use crate::call::SampleIndex;
+use crate::transport::webrtc::{RoomClock, RtpAudio, RtpTime, SenderReport};
 
 /// How long a missing packet is waited for.
 const REORDERING: Duration = Duration::from_millis(200);

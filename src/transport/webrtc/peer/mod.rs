@@ -1,5 +1,9 @@
 //! One peer connection, polled by whoever owns it: no task, no channel.
 
+mod media;
+mod timer;
+mod types;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -11,13 +15,12 @@ use str0m::media::{Direction, MediaKind};
 use str0m::net::{Protocol, Receive, TcpType};
 use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError};
 
-use super::fallback::{Fallback, Resort};
-use super::gather::{Gather, Gathered};
-use super::media::{self, Sources};
-use super::paths::{Got, Paths, Received};
-use super::terms::{Channel, ChannelPlan, IceOptions, PeerError, PeerEvent, PeerState, SessionText, Tried};
-use super::timer::Timer;
-use super::{RtpTime, SentAudio};
+use self::media::Sources;
+use self::timer::Timer;
+use super::ice::{Fallback, Gather, Gathered, Got, IceOptions, Paths, Received, Resort};
+use super::rtp::RtpTime;
+pub use media::SentAudio;
+pub use types::{Channel, ChannelPlan, PeerError, PeerEvent, PeerState, SessionText, Tried};
 
 /// Datagrams that are read before others get their turn.
 const BUDGET: usize = 32;

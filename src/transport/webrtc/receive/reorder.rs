@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::delay::{Delay, signed_ticks};
 use super::stream::{Admitted, Reception};
-use super::{RtpAudio, RtpTime};
 use crate::audio::opus::packet_ticks;
+use crate::transport::webrtc::{RtpAudio, RtpTime};
 
 /// What became of packets, as their order and their payloads tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
