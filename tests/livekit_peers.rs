@@ -4,7 +4,8 @@ mod common;
 
 use std::path::Path;
 
-use common::livekit::{LiveKitServer, Options, Peer, agent_worker, gaps, gone, tone_file, tone_level, tone_seconds};
+use common::livekit::{LiveKitServer, Options, Peer, agent_worker, gone};
+use common::tone::{gaps, tone_file, tone_level, tone_seconds};
 use common::{api, path, until};
 use serde_json::{Value, json};
 

@@ -7,7 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use common::livekit::{LiveKitServer, Options, Peer, agent_worker, gaps, tone_level, tone_seconds};
+use common::livekit::{LiveKitServer, Options, Peer, agent_worker};
+use common::tone::{gaps, tone_level, tone_seconds};
 use common::{Running, events, path, run, trunkline, until, wav};
 use livekit_api::access_token::AccessToken;
 use serde_json::{Value, json};

@@ -5,7 +5,8 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::livekit::{LiveKitServer, Peer, gaps, tone_level};
+use common::livekit::{LiveKitServer, Peer};
+use common::tone::{gaps, tone_level};
 use common::{Running, call_folder, events, path, python, python_agent, trunkline, until, wav};
 use serde_json::{Value, json};
 

@@ -3,18 +3,25 @@
 
 mod common;
 
+use std::future::poll_fn;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::task::Poll;
+use std::time::Duration;
 
-use common::{Running, call_folder, events, path, python_caller, run, serve, suite, until, wav};
+use common::tone::{gaps, tone_level, tone_seconds};
+use common::{PATIENCE, Running, call_folder, events, path, python_caller, run, serve, suite, until, wav};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use trunkline::audio::Rate;
-use trunkline::call::LegEvent;
-use trunkline::transport::WayOut;
+use trunkline::call::{CallIds, LegCommand, LegEvent};
 use trunkline::transport::pipecat::rtvi::{self, BadMessage, Rtvi, Turn};
 use trunkline::transport::pipecat::{Audio, BadFrame, Frame, MAX_MESSAGE};
+use trunkline::transport::{ConnectOptions, SetUp, WayOut};
+
+/// The level of the tones: sines of 8000.
+const TONE_DBFS: f64 = -15.3;
 
 /// Frames as `ProtobufFrameSerializer` of `pipecat-ai` 1.14.0 writes them, with the id 7 and the name `n#7`.
 const FROM_PIPECAT: [&str; 6] = [
@@ -152,16 +159,6 @@ fn bot(arguments: &[&str]) -> (Running, String) {
     (bot, format!("pipecat-ws://127.0.0.1:{port}/ws"))
 }
 
-/// The part of the energy of `samples` that lies at `hz`; 1 is a pure tone.
-fn purity(samples: &[i16], rate: f64, hz: f64) -> f64 {
-    let (mut re, mut im, mut all) = (0.0, 0.0, 0.0);
-    for (n, sample) in samples.iter().enumerate() {
-        let (value, angle) = (f64::from(*sample), std::f64::consts::TAU * hz * n as f64 / rate);
-        (re, im, all) = (re + value * angle.cos(), im + value * angle.sin(), all + value * value);
-    }
-    2.0 * (re * re + im * im) / (all * samples.len() as f64)
-}
-
 #[test]
 fn sound_goes_both_ways_and_a_bot_that_hangs_up_leaves_no_silence_behind() {
     let out = tempfile::tempdir().expect("a folder");
@@ -179,12 +176,57 @@ fn sound_goes_both_ways_and_a_bot_that_hangs_up_leaves_no_silence_behind() {
     let spoken: Vec<usize> = (0..agent.len()).filter(|at| agent[*at].unsigned_abs() > 100).collect();
     let (first, last) = (spoken[0], spoken[spoken.len() - 1]);
     assert!((last - first).abs_diff(32_000) < 200, "two seconds: {} samples", last - first);
-    assert!(purity(&agent[first..last], 16_000.0, 440.0) > 0.9, "its tone, without a gap");
+    assert_eq!(gaps(&agent[first..last], 16_000, 440.0, TONE_DBFS), Vec::<usize>::new(), "its tone, whole");
+    assert!((tone_level(&agent[first..last], 16_000, 440.0) - TONE_DBFS).abs() < 1.0);
     let events = events(&folder);
     let marks: Vec<_> = events.iter().filter(|event| event["side"] == "agent" && event["source"] == "signalled").collect();
     assert_eq!(marks.iter().map(|mark| &mark["event"]).collect::<Vec<_>>(), ["speech_started", "speech_stopped"]);
     let end = events.iter().find(|event| event["event"] == "ended").expect("an end");
     assert_eq!((&end["by"], &end["reason"]), (&json!("agent"), &json!("hung_up")));
+}
+
+/// A bot without RTVI never says that it is ready, and needs no other rate than its own.
+#[test]
+fn a_bot_without_rtvi_is_called_after_a_while() {
+    let out = tempfile::tempdir().expect("a folder");
+    let (bot, address) = bot(&["tone", "440", "--no-rtvi", "--rate-out", "16000"]);
+    let suite = suite(out.path(), &["Thank you, goodbye. <silence time=\"4s\"/> <endcall/>"]);
+    let output = run(&["call", "--to", &address, "--suite", path(&suite), "--out", path(&out.path().join("out"))]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let heard = bot.json("what the bot heard");
+    assert!(heard["hz"].as_array().is_some_and(|hz| !hz.is_empty()), "it hears the caller: {heard}");
+    let agent = wav(&call_folder(&out.path().join("out")).join("agent.wav"));
+    let seconds = tone_seconds(&agent, 16_000, 440.0, TONE_DBFS);
+    assert!((seconds - 2.0).abs() < 0.1, "{seconds} s of its tone: {said}");
+}
+
+/// What a bot hears and says are each other's echo: a tone goes to it and comes back, whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_comes_back_whole() {
+    let (_bot, address) = bot(&["echo"]);
+    let way: WayOut = address.parse().expect("a way out");
+    let mut leg = way.connect(&ConnectOptions::default(), &CallIds::default(), &mut SetUp::default()).await.expect("a call");
+    let (mut clock, mut heard, mut sent) = (tokio::time::interval(Duration::from_millis(20)), Vec::new(), 0_u64);
+    while heard.len() < 5 * 16_000 {
+        let next = poll_fn(|cx| match leg.poll_event(cx) {
+            Poll::Ready(event) => Poll::Ready(Some(event)),
+            Poll::Pending => clock.poll_tick(cx).map(|_| None),
+        });
+        match tokio::time::timeout(PATIENCE, next).await.expect("the leg goes on") {
+            Some(LegEvent::Audio(samples)) => heard.extend(samples),
+            Some(LegEvent::Hangup { detail, .. }) => panic!("the bot is gone: {detail}"),
+            Some(_) => {}
+            None => {
+                let sample = |at: u64| 8000.0 * (std::f64::consts::TAU * 700.0 * at as f64 / 16_000.0).sin();
+                let frame: Vec<i16> = (sent..sent + 320).map(|at| sample(at) as i16).collect();
+                sent += 320;
+                leg.command(LegCommand::Audio(&frame));
+            }
+        }
+    }
+    let middle = &heard[16_000..];
+    assert_eq!(gaps(middle, 16_000, 700.0, TONE_DBFS), Vec::<usize>::new());
+    assert!((tone_level(middle, 16_000, 700.0) - TONE_DBFS).abs() < 1.0);
 }
 
 /// Calls a peer that is ready, and sends `message` once it hears the caller: how the call ended.

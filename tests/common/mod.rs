@@ -10,6 +10,7 @@ pub mod cuttable_line;
 pub mod livekit;
 pub mod random;
 pub mod sandbox;
+pub mod tone;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ Tells JSON lines: `port`, then at the end of the call `heard` (seconds of audio,
 is not silent) and `messages` (the types of the RTVI messages that came).
 
 Modes: `echo` sends back what it hears; `tone HZ` waits until the caller has spoken and been silent for half a second, answers with two seconds
-of a tone, and hangs up; `mute` hears and says nothing; `--no-rtvi` runs the pipeline without RTVI.
+of a tone, and hangs up; `--no-rtvi` runs the pipeline without RTVI.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPI
 from pipecat.workers.runner import WorkerRunner
 
 options = argparse.ArgumentParser()
-options.add_argument("mode", choices=("echo", "tone", "mute"))
+options.add_argument("mode", choices=("echo", "tone"))
 options.add_argument("hz", nargs="?", type=float)
 options.add_argument("--no-rtvi", action="store_true")
 options.add_argument("--rate-out", type=int, default=24000)

@@ -7,8 +7,9 @@ use serde_json::json;
 use trunkline::call::{EndReason, Leg, LegEvent};
 
 use super::common::cuttable_line::CuttableLine;
-use super::common::livekit::{ANNOUNCED, LiveKitServer, Options, Peer, gaps, tone_level, tone_seconds};
+use super::common::livekit::{ANNOUNCED, LiveKitServer, Options, Peer};
 use super::common::path;
+use super::common::tone::{gaps, tone_level, tone_seconds};
 use super::network::{Blocked, Impairment, MediaProxy};
 use super::{DBFS, RATE, dial, hang_up, talk};
 

@@ -12,7 +12,8 @@ use std::path::Path;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use common::livekit::{LiveKitServer, Options, Peer, agent_worker, gaps, tone_level};
+use common::livekit::{LiveKitServer, Options, Peer, agent_worker};
+use common::tone::{gaps, tone_level};
 use common::{path, trunkline, until};
 use serde_json::{Value, json};
 use trunkline::call::{CallIds, EndReason, Leg, LegCommand, LegEvent};

@@ -5,7 +5,8 @@ use trunkline::transport::WayOut;
 
 use super::common::coturn::{Coturn, PASSWORD, USER};
 use super::common::cuttable_line::CuttableLine;
-use super::common::livekit::{LiveKitServer, Options, Peer, tone_seconds};
+use super::common::livekit::{LiveKitServer, Options, Peer};
+use super::common::tone::tone_seconds;
 use super::common::{self, call_folder, path, suite, trunkline};
 use super::lost::{is_heard, restarted_in_mid_call, talk_until_back};
 use super::refused::fails;
