@@ -6,6 +6,8 @@
 //! a process of its own, so that its processor time and memory are the operating system's count; the callers and agents
 //! share the machine's cores with it. `-- --calls 1,50,200 --seconds 10` sets the numbers.
 
+mod measuring;
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -14,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use measuring::{cores, memory, numbers, processor_time};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
@@ -25,11 +28,8 @@ const FRAME_BYTES: usize = 640;
 const WARM_UP: Duration = Duration::from_secs(2);
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let value = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|at| arguments.get(at + 1)).cloned();
-    let calls = value("--calls").unwrap_or_else(|| "1,50,100,200,300,400,500,600".to_owned());
-    let calls: Vec<usize> = calls.split(',').map(|n| n.parse().expect("--calls takes numbers")).collect();
-    let seconds = value("--seconds").map_or(10, |n| n.parse().expect("--seconds takes a number"));
+    let calls = numbers("--calls", "1,50,100,200,300,400,500,600");
+    let seconds = numbers("--seconds", "10")[0] as u64;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let agent = agent().await;
@@ -39,7 +39,7 @@ fn main() {
         for calls in calls {
             let direct = measure(agent, calls, Duration::from_secs(seconds)).await;
             let bridge = Bridge::start(agent);
-            let idle = bridge.memory();
+            let idle = memory(bridge.child.id());
             let bridged = {
                 let watch = bridge.watch(ramp(calls) + WARM_UP, Duration::from_secs(seconds));
                 let (bridged, (share, memory)) = tokio::join!(measure(bridge.address, calls, Duration::from_secs(seconds)), watch);
@@ -55,10 +55,6 @@ fn main() {
             );
         }
     });
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn config() -> Option<WebSocketConfig> {
@@ -192,24 +188,9 @@ impl Bridge {
     /// The share of a core that it takes from `after` on, for `time`, and its memory at the end of it.
     async fn watch(&self, after: Duration, time: Duration) -> (f64, u64) {
         tokio::time::sleep(after).await;
-        let (begun, before) = (Instant::now(), self.processor_time());
+        let (begun, before) = (Instant::now(), processor_time(self.child.id()));
         tokio::time::sleep(time - Duration::from_millis(500)).await;
-        ((self.processor_time() - before).as_secs_f64() / begun.elapsed().as_secs_f64(), self.memory())
-    }
-
-    /// User and system time (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
-    fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
-        let fields: Vec<&str> = stat.rsplit(')').next().expect("a stat line").split_whitespace().collect();
-        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
-        Duration::from_millis(ticks * 10)
-    }
-
-    /// Resident memory, in bytes.
-    fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+        ((processor_time(self.child.id()) - before).as_secs_f64() / begun.elapsed().as_secs_f64(), memory(self.child.id()))
     }
 }
 

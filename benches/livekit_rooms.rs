@@ -9,6 +9,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod measuring;
 
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader};
@@ -20,6 +21,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use common::livekit::{LiveKitServer, livekit_python};
+use measuring::{cores, memory, numbers, processor_time};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -37,17 +39,11 @@ const PARTICIPANTS: usize = 2;
 const SLIP: Duration = Duration::from_millis(20);
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let value = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|at| arguments.get(at + 1)).cloned();
-    let list = |flag: &str, default: &str| -> Vec<usize> {
-        let text = value(flag).unwrap_or_else(|| default.to_owned());
-        text.split(',').map(|n| n.parse().expect("the flag takes numbers")).collect()
-    };
-    let (ours, theirs) = (list("--rooms", "1,10,25,50"), list("--python-rooms", "1,10"));
-    let seconds = Duration::from_secs(list("--seconds", "20")[0] as u64);
-    let joins = list("--joins", "200")[0];
+    let (ours, theirs) = (numbers("--rooms", "1,10,25,50"), numbers("--python-rooms", "1,10"));
+    let seconds = Duration::from_secs(numbers("--seconds", "20")[0] as u64);
+    let joins = numbers("--joins", "200")[0];
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     println!("{} s a row, two participants a room; {cores} cores, shared with the server and the publishers.", seconds.as_secs());
     println!(
         "\n| rooms | recorder | CPU s a participant-minute | of a core | memory | lost, late packets | publishers' slips | server, publishers: of a core |"
@@ -91,8 +87,7 @@ async fn row(rooms: usize, with: Recorder, time: Duration) -> (f64, f64) {
     };
     tracks.wait_for(rooms * PARTICIPANTS, with).await;
     tokio::time::sleep(WARM_UP).await;
-    let slips = stage.slips.swap(0, Ordering::Relaxed);
-    assert!(slips < u64::MAX, "the count is sane");
+    stage.slips.store(0, Ordering::Relaxed);
     let usage = || [child.id(), server.id(), std::process::id()].map(processor_time);
     let (begun, before) = (Instant::now(), usage());
     tokio::time::sleep(time).await;
@@ -270,19 +265,4 @@ async fn first_audio(joins: usize) -> [Vec<Duration>; 3] {
 fn interrupt(id: u32) {
     let id = nix::unistd::Pid::from_raw(i32::try_from(id).expect("a process id"));
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).expect("it runs");
-}
-
-/// User and system time (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
-fn processor_time(id: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("a stat line").split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
-    Duration::from_millis(ticks * 10)
-}
-
-/// Resident memory, in bytes.
-fn memory(id: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
