@@ -38,6 +38,13 @@
 //! url = "wss://livekit.example.com"     # where LIVEKIT_URL is not set
 //! max_calls = 64                        # more are left to other workers of the same name
 //!
+//! [doors.pipecat-webrtc]                # offers to a Pipecat bot's server (/api/offer, /start), and a page for browsers
+//! listen = "127.0.0.1:7860"
+//! certificate = "door.pem"              # with `key`: https:// instead of http://
+//! key = "door.key"
+//! token_file = "door.token"             # Authorization: Bearer or ?token=; needed when `listen` is not loopback
+//! max_calls = 64
+//!
 //! [sandbox]
 //! webhook_url = "http://127.0.0.1:9100/hook"
 //! webhook_secret_file = "hook.secret"   # or TRUNKLINE_WEBHOOK_SECRET
@@ -135,6 +142,9 @@ pub struct Doors {
     /// `[doors.livekit]`
     #[serde(default)]
     pub livekit: LiveKitDoorConfig,
+    /// `[doors.pipecat-webrtc]`
+    #[serde(default, rename = "pipecat-webrtc")]
+    pub pipecat_webrtc: OfferDoorConfig,
 }
 
 /// `[doors.chirp]`
@@ -196,6 +206,21 @@ pub struct TokenDoorConfig {
     pub idle_s: Option<u64>,
 }
 
+/// `[doors.pipecat-webrtc]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct OfferDoorConfig {
+    /// Address and port.
+    pub listen: Option<SocketAddr>,
+    /// A PEM file; with `key`.
+    pub certificate: Option<PathBuf>,
+    /// A PEM file; with `certificate`.
+    pub key: Option<PathBuf>,
+    /// A file with the token that a client must show.
+    pub token_file: Option<PathBuf>,
+    /// Calls at the same time.
+    pub max_calls: Option<usize>,
+}
+
 /// `[doors.livekit]`
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct LiveKitDoorConfig {
@@ -212,7 +237,7 @@ pub struct LiveKitDoorConfig {
 const TOKEN_DOOR: &[&str] = &["listen", "certificate", "key", "token_file", "max_calls", "max_message", "idle_s"];
 
 /// The keys of each table: a table is named by its path.
-const KEYS: [(&str, &[&str]); 8] = [
+const KEYS: [(&str, &[&str]); 9] = [
     ("", &["tts", "out", "personalities", "agent", "doors", "sandbox"]),
     ("sandbox", &["webhook_url", "webhook_secret_file", "max_calls", "max_recorded_mb", "metrics"]),
     (
@@ -227,7 +252,8 @@ const KEYS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("agent", &["to", "rate", "dial_s", "credentials_file", "chat_secret_file"]),
-    ("doors", &["chirp", "chat", "livekit"]),
+    ("doors", &["chirp", "chat", "livekit", "pipecat-webrtc"]),
+    ("doors.pipecat-webrtc", &["listen", "certificate", "key", "token_file", "max_calls"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),
     ("doors.livekit", &["agent_name", "url", "max_calls"]),
     ("doors.chat", &["listen", "certificate", "key", "secret_file", "agent_speaks_first", "max_calls", "max_message", "idle_s"]),

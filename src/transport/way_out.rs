@@ -11,11 +11,10 @@ use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::livekit::{self, RoomAddress, RoomCallError, Server};
-use super::pipecat::web_rtc::{self, CallOptions, PipecatAddress};
+use super::pipecat::web_rtc::{self, CallOptions, IceServers, PipecatAddress};
 use super::pipecat::{self, PipecatError};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
-use super::webrtc::IceOptions;
 use super::{Capability, Secret, SetUp, Stage};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
@@ -77,7 +76,7 @@ pub struct ConnectOptions {
     /// The key of a runner that starts Pipecat's bots.
     pub pipecat_key: Option<Secret>,
     /// STUN and TURN servers for a Pipecat bot over WebRTC.
-    pub ice: IceOptions,
+    pub pipecat_ice: IceServers,
     /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
     pub agent_speaks_first: bool,
     /// What the caller's side says of the call ([`Arrival::metadata`](super::Arrival::metadata)): a process finds it in
@@ -102,7 +101,7 @@ impl Default for ConnectOptions {
             chat_secret,
             openai_key,
             pipecat_key: None,
-            ice: IceOptions::default(),
+            pipecat_ice: IceServers::default(),
             agent_speaks_first: false,
             metadata: None,
             livekit: None,
@@ -202,7 +201,7 @@ impl WayOut {
                 let call = CallOptions {
                     body: web_rtc::body(metadata, ids),
                     key: options.pipecat_key.clone(),
-                    ice: options.ice.clone(),
+                    ice: options.pipecat_ice.clone(),
                     rate: options.rate,
                     step_time: options.dial_time,
                     once: options.once,
