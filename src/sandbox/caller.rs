@@ -28,6 +28,8 @@ use crate::transport::{SetUp, chat};
 
 /// The metadata key under which a run tells how much the caller's own pacing slipped, in ms.
 pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
+/// The metadata key under which a run tells how fast the agent's audio came, where it was slowest: below 1 it was starved.
+pub const RECEIVED_RATE_KEY: &str = "agent_received_rate";
 
 /// Plays each run's scenario to its agent, and records it.
 #[derive(Clone)]
@@ -277,6 +279,10 @@ fn judged(finished: FinishedCall, heard: Heard, measures: Option<Result<Box<Meas
         ..RunOutcome::completed(success)
     };
     outcome.metadata.insert(PACING_SLIP_KEY.to_owned(), Value::from(heard.slip_ms));
+    let rate = outcome.measures.as_ref().and_then(|measures| measures.as_ref().ok()?.agent.received_rate.value);
+    if let Some(rate) = rate {
+        outcome.metadata.insert(RECEIVED_RATE_KEY.to_owned(), Value::from(rate));
+    }
     outcome
 }
 

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
-pub use caller::{PACING_SLIP_KEY, ScriptedCarrier};
+pub use caller::{PACING_SLIP_KEY, RECEIVED_RATE_KEY, ScriptedCarrier};
 pub use carrier::{CancelSwitch, CancelToken, Carrier, Progress, RunEnd, RunOrder, RunOutcome, Stage, Target, TestProfile};
 pub use chat::ChatDesk;
 pub use http::ApiLimits;
