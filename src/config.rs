@@ -177,6 +177,25 @@ pub struct ChatDoorConfig {
     pub idle_s: Option<u64>,
 }
 
+/// `[doors.NAME]` of a door whose callers show a token.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct TokenDoorConfig {
+    /// Address and port.
+    pub listen: Option<SocketAddr>,
+    /// A PEM file; with `key`.
+    pub certificate: Option<PathBuf>,
+    /// A PEM file; with `certificate`.
+    pub key: Option<PathBuf>,
+    /// A file with the token that a caller must show.
+    pub token_file: Option<PathBuf>,
+    /// Calls at the same time.
+    pub max_calls: Option<usize>,
+    /// The longest message, in bytes.
+    pub max_message: Option<usize>,
+    /// The longest silence of the connection, in seconds.
+    pub idle_s: Option<u64>,
+}
+
 /// `[doors.livekit]`
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct LiveKitDoorConfig {
@@ -187,6 +206,10 @@ pub struct LiveKitDoorConfig {
     /// Calls at the same time.
     pub max_calls: Option<usize>,
 }
+
+/// The keys of a [`TokenDoorConfig`].
+#[allow(dead_code)]
+const TOKEN_DOOR: &[&str] = &["listen", "certificate", "key", "token_file", "max_calls", "max_message", "idle_s"];
 
 /// The keys of each table: a table is named by its path.
 const KEYS: [(&str, &[&str]); 8] = [

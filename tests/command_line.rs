@@ -186,7 +186,7 @@ fn completions_are_made_for_each_shell() {
 #[test]
 fn wrong_usage_is_named_and_ends_with_2() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["call", "--to", "chirp//x"], "use chirp://HOST:PORT/PATH"),
         (&["call", "--to", "ws://127.0.0.1:1/"], "say which protocol the WebSocket speaks"),
         (&["call", "--to", "chirp://me:pass@127.0.0.1:1/"], "credentials do not belong into an address"),
@@ -194,6 +194,9 @@ fn wrong_usage_is_named_and_ends_with_2() {
         (&["call", "--to", "process:x", "--rate", "11025"], "11025 Hz is not a supported rate"),
         (&["call", "--to", "chirp://127.0.0.1:1/", "--scenario", "nothing"], "no scenario \"nothing\"; there are: book, first"),
         (&["call"], "no agent to connect to"),
+        (&["serve", "--door", "chrip"], "unknown door \"chrip\"; the nearest known one is \"chirp\""),
+        (&["serve", "--door", "chirp=8765"], "\"8765\" is no address to listen on"),
+        (&["serve", "--to", "process:x", "--door", "chirp", "--listen", "127.0.0.1:0"], "the chirp door is asked for twice"),
         (&["measure", "/no/such/folder"], "/no/such/folder"),
     ];
     for (arguments, expected) in cases {
@@ -224,6 +227,20 @@ fn a_configuration_is_checked_key_by_key() {
     }
     let said = error_of(&run(&["serve", "--config", "/no/such/file.toml"]), 2);
     assert!(said.contains("/no/such/file.toml"));
+}
+
+#[test]
+fn a_door_is_asked_for_by_its_name_and_its_address_goes_before_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trunkline.toml");
+    fs::write(&file, "[doors.chirp]\nlisten = \"127.0.0.1:1\"\n").unwrap();
+    let out = folder.path().join("out");
+    let arguments = ["serve", "--to", "process:x", "--door", "chirp=127.0.0.1:0", "--out", path(&out), "--config", path(&file)];
+    let mut serve = common::Running::stderr_of(trunkline(&arguments));
+    let port: u16 =
+        serve.wait_for("its address", |line| line.strip_prefix("listening chirp 127.0.0.1:")?.split_once(' ')?.0.parse().ok());
+    assert!(port > 1, "a port that was free, and not the file's: {port}");
+    serve.stop();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `trunkline serve`.
 
+mod doors;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,19 +11,18 @@ use tokio::sync::{mpsc, oneshot};
 use super::call::parse_rate;
 use super::io::{Interruption, runtime, say};
 use super::outcome::{report_call, unmeasured};
-use super::settings::{ConfigArgs, agent, chat_door, chirp_door, fits, livekit_door, out_folder};
+use super::settings::{ConfigArgs, agent, livekit_door, out_folder};
 use crate::audio::Rate;
 use crate::call::{CallIds, Limits};
-use crate::config::Config;
 use crate::conversation::FinishedCall;
 use crate::error::{Exit, Failure};
 use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, Happening, serve};
-use crate::transport::chat::ChatDoor;
-use crate::transport::chirp::ChirpDoor;
+use crate::transport::WayOut;
 use crate::transport::livekit::{Server, Worker, WorkerError, WorkerOptions};
-use crate::transport::web_socket::{Door, DoorError};
-use crate::transport::{Arrivals, WayOut};
+use crate::transport::web_socket::DoorError;
+
+use doors::{CHAT, CHIRP, DoorFlag};
 
 /// Opens the doors and connects each call to the agent, recorded
 #[derive(Debug, clap::Args)]
@@ -56,6 +57,9 @@ pub struct Args {
     /// Where the chat door listens [default: 127.0.0.1:8766]
     #[arg(long, value_name = "LISTEN")]
     chat_listen: Option<SocketAddr>,
+    /// A door, with its address where it is not to be the configuration's or the usual one; may be given again
+    #[arg(long, value_name = "NAME[=LISTEN]")]
+    door: Vec<DoorFlag>,
     /// The LiveKit door: an agent worker under this name [default: `agent_name` of the configuration]
     #[arg(long, value_name = "NAME")]
     livekit_agent_name: Option<String>,
@@ -66,25 +70,31 @@ pub struct Args {
     config: ConfigArgs,
 }
 
+impl Args {
+    /// The doors that flags ask for.
+    fn doors(&self) -> Vec<DoorFlag> {
+        let chirp = self.listen.map(|listen| DoorFlag::at(CHIRP, listen));
+        let chat = self.chat_listen.map(|listen| DoorFlag::at(CHAT, listen));
+        chirp.into_iter().chain(chat).chain(self.door.iter().copied()).collect()
+    }
+}
+
 /// Runs the command until it is interrupted.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
     let (to, connect) = agent(args.to.as_ref(), args.rate, &config)?;
     let out = out_folder(args.out.as_ref(), &config)?;
     let livekit = livekit_door(args.livekit_agent_name.as_deref(), &config)?;
-    let (chirp, chat) = doors(args, &config, &to, livekit.is_some())?;
+    let openings = doors::set_up(&args.doors(), &config, &to, livekit.is_some())?;
     runtime()?.block_on(async {
-        let mut doors = Vec::new();
-        if let Some(chirp) = chirp {
-            doors.push(Door::open(chirp).await.map_err(closed_door)?);
+        let mut open = Vec::new();
+        for opening in openings {
+            open.push(opening.await?);
         }
-        if let Some(chat) = chat {
-            doors.push(Door::open(chat).await.map_err(closed_door)?);
+        for door in &open {
+            say(&format!("listening {} in front of {to}", door.shown));
         }
-        for door in &doors {
-            say(&format!("listening {} {} ({}) in front of {to}", door.wire(), door.address(), door.url()));
-        }
-        let mut doors: Vec<Arrivals> = doors.into_iter().map(Into::into).collect();
+        let mut doors: Vec<_> = open.into_iter().map(|door| door.arrivals).collect();
         let drains = livekit.is_some();
         let (stop, cut) = interruptions(drains)?;
         if let Some((server, worker)) = livekit {
@@ -154,30 +164,6 @@ fn interruptions(drains: bool) -> Result<(impl Future<Output = ()>, impl Future<
     Ok((async { drop(stopped.await) }, async { drop(ended.await) }))
 }
 
-/// The doors that are asked for. Where none is, the one that fits the agent.
-fn doors(args: &Args, config: &Config, to: &WayOut, another: bool) -> Result<(Option<ChirpDoor>, Option<ChatDoor>), Failure> {
-    let wants_chirp = args.listen.is_some() || config.doors.chirp.listen.is_some();
-    let wants_chat = args.chat_listen.is_some() || config.doors.chat.listen.is_some();
-    let neither = !another && !wants_chirp && !wants_chat;
-    let chirp = if wants_chirp || (neither && !to.is_text_only()) {
-        let mut door = chirp_door(config)?;
-        door.listen = args.listen.unwrap_or(door.listen);
-        fits("a CHIRP door", false, to)?;
-        Some(door)
-    } else {
-        None
-    };
-    let chat = if wants_chat || (neither && to.is_text_only()) {
-        let mut door = chat_door(config)?;
-        door.listen = args.chat_listen.unwrap_or(door.listen);
-        fits("a chat door", true, to)?;
-        Some(door)
-    } else {
-        None
-    };
-    Ok((chirp, chat))
-}
-
 /// The report of all calls; not in the place of another command's, which knows more of them.
 fn write_report(runs: Vec<RunReport>, out: &Path) -> Result<(), Failure> {
     const MODE: &str = "serve";
@@ -200,8 +186,10 @@ pub(super) fn closed_door(error: DoorError) -> Failure {
         DoorError::Unguarded { wire: "chat", .. } => {
             Failure::usage(&error).hint("set secret_file under [doors.chat] or TRUNKLINE_DOOR_SECRET, or listen on 127.0.0.1")
         }
-        DoorError::Unguarded { .. } => Failure::usage(&error)
+        DoorError::Unguarded { wire: "chirp", .. } => Failure::usage(&error)
             .hint("set credentials_file under [doors.chirp] or TRUNKLINE_DOOR_CREDENTIALS=user:password, or listen on 127.0.0.1"),
+        DoorError::Unguarded { wire, .. } => Failure::usage(&error)
+            .hint(format!("set token_file under [doors.{wire}] or TRUNKLINE_DOOR_TOKEN, or listen on 127.0.0.1")),
         DoorError::Tls(_) => Failure::usage(&error),
         DoorError::Listen { wire, .. } => {
             Failure::infrastructure(&error).hint(format!("choose another address: `listen` under [doors.{wire}]"))

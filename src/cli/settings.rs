@@ -10,14 +10,14 @@ use crate::caller::personality::{Personalities, Personality};
 use crate::caller::speech::{SpeechStore, TtsCommand};
 use crate::caller::suite::{Problem, Scenario, Suite, refusal};
 use crate::caller::{Patience, PrepareError, PreparedScript, TEXT_PATIENCE, TextScript};
-use crate::config::{Config, credentials, secret};
+use crate::config::{Config, TokenDoorConfig, credentials, secret};
 use crate::error::Failure;
 use crate::ledger::Ledger;
 use crate::transport::Secret;
 use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
 use crate::transport::livekit::{Server, WorkerOptions};
-use crate::transport::web_socket::TlsFiles;
+use crate::transport::web_socket::{TlsFiles, TokenDoor};
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
 /// The configuration file.
@@ -179,6 +179,21 @@ pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
         max_calls: door.max_calls.unwrap_or(plain.max_calls),
         max_message: door.max_message.unwrap_or(plain.max_message),
         idle: idle("doors.chat", door.idle_s)?.or(plain.idle),
+        ..plain
+    })
+}
+
+/// A door whose callers show a token, as the configuration has it under `[doors.NAME]`.
+#[allow(dead_code)]
+pub(super) fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
+    let table = format!("doors.{name}");
+    let plain = TokenDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], usual_port).into()));
+    Ok(TokenDoor {
+        tls: tls_files(&table, door.certificate.as_ref(), door.key.as_ref())?,
+        token: secret("TRUNKLINE_DOOR_TOKEN", door.token_file.as_deref()).map_err(Failure::usage)?,
+        max_calls: door.max_calls.unwrap_or(plain.max_calls),
+        max_message: door.max_message.unwrap_or(plain.max_message),
+        idle: Some(idle(&table, door.idle_s)?.unwrap_or(Duration::from_secs(60))),
         ..plain
     })
 }

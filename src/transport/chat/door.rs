@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio_tungstenite::tungstenite::http::{HeaderMap, Response, StatusCode};
+use tokio_tungstenite::tungstenite::http::{Response, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::session::{IDLE, SessionRules};
 use super::{ChatLeg, MAX_MESSAGE, SECRET_HEADER};
-use crate::transport::CallerLeg;
 use crate::transport::Secret;
-use crate::transport::web_socket::{Entrance, Taken, TlsFiles, refusal, web_socket_config};
+use crate::transport::web_socket::{Admitted, Entrance, Request, Taken, TlsFiles, refusal, web_socket_config};
 
 /// How a chat door is set up.
 #[derive(Debug, Clone)]
@@ -77,9 +76,9 @@ impl Entrance for ChatDoor {
         web_socket_config(self.max_message)
     }
 
-    fn refusal(&self, headers: &HeaderMap) -> Option<Response<String>> {
+    fn refusal(&self, request: &Request) -> Option<Response<String>> {
         let secret = self.secret.as_ref()?;
-        let problem = match headers.get(SECRET_HEADER) {
+        let problem = match request.headers().get(SECRET_HEADER) {
             None => "missing",
             Some(given) if !secret.admits(given.as_bytes()) => "wrong",
             Some(_) => return None,
@@ -87,9 +86,9 @@ impl Entrance for ChatDoor {
         Some(refusal(StatusCode::UNAUTHORIZED, format!("the {SECRET_HEADER} header is {problem}\n")))
     }
 
-    fn leg(&self, taken: Taken) -> Box<dyn CallerLeg> {
+    async fn admit(&self, taken: Taken) -> Result<Admitted, String> {
         let (idle, agent_speaks_first) = (self.idle, self.agent_speaks_first);
         let rules = SessionRules { idle, pings: false, far_is_caller: true, agent_speaks_first };
-        Box::new(ChatLeg::new(taken.socket, taken.via, rules, Some(taken.permit)))
+        Ok(ChatLeg::new(taken.socket, taken.via, rules, Some(taken.permit)).into())
     }
 }

@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::{ChirpLeg, ChirpLimits, Credentials};
-use crate::transport::CallerLeg;
-use crate::transport::web_socket::{Entrance, Taken, TlsFiles, refusal, web_socket_config};
+use crate::transport::web_socket::{Admitted, Entrance, Request, Taken, TlsFiles, refusal, web_socket_config};
 
 /// How a CHIRP door is set up.
 #[derive(Debug, Clone)]
@@ -57,9 +56,9 @@ impl Entrance for ChirpDoor {
         web_socket_config(self.limits.max_message)
     }
 
-    fn refusal(&self, headers: &HeaderMap) -> Option<Response<String>> {
+    fn refusal(&self, request: &Request) -> Option<Response<String>> {
         let credentials = self.credentials.as_ref()?;
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if credentials.admits(given) {
             return None;
         }
@@ -69,7 +68,7 @@ impl Entrance for ChirpDoor {
         Some(refusal)
     }
 
-    fn leg(&self, taken: Taken) -> Box<dyn CallerLeg> {
-        Box::new(ChirpLeg::new(taken.socket, taken.via, true, self.limits, Some(taken.permit)))
+    async fn admit(&self, taken: Taken) -> Result<Admitted, String> {
+        Ok(ChirpLeg::new(taken.socket, taken.via, true, self.limits, Some(taken.permit)).into())
     }
 }

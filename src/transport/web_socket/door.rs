@@ -11,7 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
-use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
+pub use tokio_tungstenite::tungstenite::handshake::server::Request;
+use tokio_tungstenite::tungstenite::handshake::server::{create_response, write_response};
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
@@ -45,10 +46,29 @@ pub trait Entrance: Send + Sync + 'static {
     }
     /// Buffers and limits of its WebSockets.
     fn web_socket(&self) -> WebSocketConfig;
-    /// The refusal of an upgrade request with these headers; none: it may come in.
-    fn refusal(&self, headers: &HeaderMap) -> Option<Response<String>>;
-    /// The leg of a call that came in.
-    fn leg(&self, taken: Taken) -> Box<dyn CallerLeg>;
+    /// The refusal of an upgrade request; none: it may come in.
+    fn refusal(&self, request: &Request) -> Option<Response<String>>;
+    /// Takes a call that came in. What must be heard of it before it is one is waited for, within the time of the handshake; who
+    /// is no caller is closed here, and the error is logged.
+    fn admit(&self, taken: Taken) -> impl Future<Output = Result<Admitted, String>> + Send;
+}
+
+/// A call that was taken in.
+pub struct Admitted {
+    /// The caller.
+    pub leg: Box<dyn CallerLeg>,
+    /// The run, the result and the scenario, where the caller tells them on its wire. The headers of its upgrade request go
+    /// before them.
+    pub ids: [Option<String>; 3],
+    /// What else it says of the call.
+    pub metadata: Option<String>,
+}
+
+/// A caller that says nothing of the call on its wire.
+impl<L: CallerLeg + 'static> From<L> for Admitted {
+    fn from(leg: L) -> Self {
+        Self { leg: Box::new(leg), ids: [None, None, None], metadata: None }
+    }
 }
 
 /// PEM files.
@@ -203,9 +223,11 @@ impl<E: Entrance> Threshold<E> {
             return Ok(None);
         };
         let taken = Taken { socket, via: self.via.clone(), permit };
-        let [run_id, result_id, scenario_id] = ID_HEADERS.map(|names| names.into_iter().find_map(header));
-        let (leg, agent_speaks_first) = (self.entrance.leg(taken), self.entrance.agent_speaks_first());
-        Ok(Some(Arrival { leg, peer: peer.to_string(), run_id, result_id, scenario_id, agent_speaks_first, metadata: None }))
+        let agent_speaks_first = self.entrance.agent_speaks_first();
+        let Admitted { leg, ids, metadata } = self.entrance.admit(taken).await?;
+        let told = ID_HEADERS.map(|names| names.into_iter().find_map(header));
+        let [run_id, result_id, scenario_id] = std::array::from_fn(|id| told[id].clone().or_else(|| ids[id].clone()));
+        Ok(Some(Arrival { leg, peer: peer.to_string(), run_id, result_id, scenario_id, agent_speaks_first, metadata }))
     }
 
     /// The HTTP part (RFC 6455 section 4.2). None when it was another request, which is answered: a plain GET asks whether the
@@ -226,7 +248,7 @@ impl<E: Entrance> Threshold<E> {
                 return Ok(None);
             }
             Err(error) => refusal(StatusCode::BAD_REQUEST, format!("{error}\n")),
-            Ok(response) => match self.entrance.refusal(request.headers()) {
+            Ok(response) => match self.entrance.refusal(&request) {
                 Some(refused) => refused,
                 None => {
                     answer(&mut wire, &response).await?;

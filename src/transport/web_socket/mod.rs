@@ -4,12 +4,14 @@
 mod dial;
 mod door;
 mod link;
+mod token;
 
 pub use dial::DialError;
 pub(super) use dial::{OpenError, connect, headers, open};
 pub(super) use door::refusal;
-pub use door::{Door, DoorError, Entrance, TlsFiles};
+pub use door::{Admitted, Door, DoorError, Entrance, Request, TlsFiles};
 pub(super) use link::{Link, Read, web_socket_config};
+pub use token::TokenDoor;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;

@@ -1,0 +1,58 @@
+//! A door whose callers show a token: for wires that have no credentials of their own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode, header};
+
+use super::door::{Request, TlsFiles, refusal};
+use crate::transport::Secret;
+
+/// How such a door is set up.
+#[derive(Debug, Clone)]
+pub struct TokenDoor {
+    /// Where it listens. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// `wss://` instead of `ws://`.
+    pub tls: Option<TlsFiles>,
+    /// What a caller must show: as `Authorization: Bearer TOKEN`, as `?token=TOKEN`, or as the last segment of the path. None:
+    /// anyone who reaches the door may come in, which is why such a door must listen on loopback.
+    pub token: Option<Secret>,
+    /// Calls at the same time; another one is closed with 1008.
+    pub max_calls: usize,
+    /// The longest message, in bytes; a longer one closes the connection with 1008.
+    pub max_message: usize,
+    /// How long a caller may send nothing; then the connection is closed with 1008. None: for ever.
+    pub idle: Option<Duration>,
+}
+
+impl TokenDoor {
+    /// A door at `listen` with no token, 64 calls, messages of 1 MiB and no idle time.
+    #[must_use]
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { listen, tls: None, token: None, max_calls: 64, max_message: 1 << 20, idle: None }
+    }
+
+    /// The refusal of an upgrade request that does not show the token.
+    #[allow(dead_code)]
+    pub(in crate::transport) fn refusal(&self, request: &Request) -> Option<Response<String>> {
+        let token = self.token.as_ref()?;
+        if shown(request).iter().any(|given| token.admits(given)) {
+            return None;
+        }
+        let mut refusal = refusal(StatusCode::UNAUTHORIZED, "wrong or missing token\n".to_owned());
+        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Some(refusal)
+    }
+}
+
+/// Whatever may be the token.
+fn shown(request: &Request) -> Vec<Vec<u8>> {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let query = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+    let query = query.filter(|(name, _)| name == "token").map(|(_, token)| token.into_owned().into_bytes());
+    let segment = request.uri().path().rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
+    let bearer = bearer.map(|(_, token)| token.trim().as_bytes().to_vec());
+    bearer.into_iter().chain(query).chain([segment]).collect()
+}
