@@ -133,10 +133,11 @@ impl Bridge {
     pub fn event(&mut self, now: CallTime, side: Side, event: LegEvent, out: &mut impl Outlet) {
         match event {
             LegEvent::Audio(_) | LegEvent::Paused(_) if self.chat => {}
-            LegEvent::SpeechStarted(_) | LegEvent::SpeechStopped(_) if self.chat => {}
+            LegEvent::SpeechStarted(_) | LegEvent::SpeechStopped(_) | LegEvent::Clear if self.chat => {}
             LegEvent::Audio(samples) => self.audio(now, side, &samples, out),
             LegEvent::SpeechStarted(mark) => self.speech_started(now, side, mark, out),
             LegEvent::SpeechStopped(mark) => self.direction(side).expect_mark(mark, false),
+            LegEvent::Clear => self.direction(side).interrupt(now, out),
             LegEvent::Hangup { reason, detail } => {
                 let cut_short = self.script_open && side == Side::Agent && reason == EndReason::HungUp;
                 let reason = if cut_short { EndReason::AgentHungUp } else { reason };
@@ -437,7 +438,7 @@ impl Direction {
         self.runs.iter().rev().find(|run| run.source <= position)
     }
 
-    /// The listener began to speak: what waits is never heard.
+    /// The listener began to speak, or the speaker takes back what it said: what waits is never heard.
     fn interrupt(&mut self, now: CallTime, out: &mut impl Outlet) {
         let cleared = self.playout.clear();
         self.supply.iter_mut().for_each(Supply::clear);

@@ -116,7 +116,7 @@ pub enum Event {
         #[serde(default)]
         interrupted: bool,
     },
-    /// Audio of `side` that waited to be played was thrown away because the other side began to speak.
+    /// Audio of `side` that waited to be played was thrown away because the other side began to speak, or `side` took it back.
     Discarded {
         /// How much, in milliseconds.
         discarded_ms: f64,

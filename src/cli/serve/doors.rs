@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use super::super::settings::{chat_door, chirp_door, fits};
+use super::super::settings::{chat_door, chirp_door, fits, pipecat_door};
 use super::closed_door;
 use crate::config::Config;
 use crate::error::Failure;
@@ -47,6 +47,17 @@ const KINDS: &[Kind] = &[
         set_up: |config, listen| {
             let mut door = chat_door(config)?;
             door.listen = listen.unwrap_or(door.listen);
+            Ok(opening(door))
+        },
+    },
+    Kind {
+        name: "pipecat",
+        shown: "a Pipecat door",
+        chats: false,
+        configured: |config| config.doors.pipecat.door.listen,
+        set_up: |config, listen| {
+            let mut door = pipecat_door(config)?;
+            door.door.listen = listen.unwrap_or(door.door.listen);
             Ok(opening(door))
         },
     },
