@@ -168,10 +168,10 @@ impl ScriptedCarrier {
 
 /// A Pipecat bot, and the message that the start has for it.
 async fn bot(order: &RunOrder, set_up: &mut SetUp) -> Result<Box<dyn Leg>, String> {
-    let Target::Pipecat { to, rate, token: _, session, publish } = &order.target else { unreachable!("asked of a bot alone") };
+    let Target::Pipecat { to, rate, token, session, publish } = &order.target else { unreachable!("asked of a bot alone") };
     let usual = ConnectOptions::default();
     let metadata = session.as_ref().map(Value::to_string);
-    let options = ConnectOptions { rate: rate.unwrap_or(usual.rate), metadata, ..usual };
+    let options = ConnectOptions { rate: rate.unwrap_or(usual.rate), metadata, pipecat_key: token.clone(), ..usual };
     let mut leg = to.connect(&options, &ids_of(order, String::new()), set_up).await.map_err(|error| error.to_string())?;
     publish.iter().for_each(|message| leg.command(LegCommand::Data(message)));
     Ok(leg)

@@ -22,13 +22,14 @@ pub struct Capability {
 }
 
 /// Every wire.
-pub const CAPABILITIES: [Capability; 10] = [
+pub const CAPABILITIES: [Capability; 11] = [
     chirp::CAPABILITY,
     process::CAPABILITY,
     livekit::CAPABILITY,
     console::CAPABILITY,
     livekit::chat::CAPABILITY,
     pipecat::CAPABILITY,
+    pipecat::web_rtc::CAPABILITY,
     chat::WEB_SOCKET,
     chat::CHILD,
     chat::OPENAI,

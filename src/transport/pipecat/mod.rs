@@ -19,6 +19,7 @@ mod frames;
 mod hearing;
 mod leg;
 pub mod rtvi;
+pub mod web_rtc;
 
 pub use bot::{Bot, Understood};
 pub use caller::PipecatCallerLeg;
