@@ -145,6 +145,9 @@ pub struct Doors {
     /// `[doors.pipecat-webrtc]`
     #[serde(default, rename = "pipecat-webrtc")]
     pub pipecat_webrtc: OfferDoorConfig,
+    /// `[doors.pipecat]`
+    #[serde(default)]
+    pub pipecat: PipecatDoorConfig,
 }
 
 /// `[doors.chirp]`
@@ -232,12 +235,22 @@ pub struct LiveKitDoorConfig {
     pub max_calls: Option<usize>,
 }
 
+/// `[doors.pipecat]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct PipecatDoorConfig {
+    /// Where it is, and who may come in.
+    #[serde(flatten)]
+    pub door: TokenDoorConfig,
+    /// The rate of what clients get, in Hz.
+    pub rate: Option<Rate>,
+}
+
 /// The keys of a [`TokenDoorConfig`].
 #[allow(dead_code)]
 const TOKEN_DOOR: &[&str] = &["listen", "certificate", "key", "token_file", "max_calls", "max_message", "idle_s"];
 
 /// The keys of each table: a table is named by its path.
-const KEYS: [(&str, &[&str]); 9] = [
+const KEYS: [(&str, &[&str]); 10] = [
     ("", &["tts", "out", "personalities", "agent", "doors", "sandbox"]),
     ("sandbox", &["webhook_url", "webhook_secret_file", "max_calls", "max_recorded_mb", "metrics"]),
     (
@@ -252,9 +265,10 @@ const KEYS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("agent", &["to", "rate", "dial_s", "credentials_file", "chat_secret_file"]),
-    ("doors", &["chirp", "chat", "livekit", "pipecat-webrtc"]),
+    ("doors", &["chirp", "chat", "livekit", "pipecat", "pipecat-webrtc"]),
     ("doors.pipecat-webrtc", &["listen", "certificate", "key", "token_file", "max_calls"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),
+    ("doors.pipecat", &["listen", "certificate", "key", "token_file", "max_calls", "max_message", "idle_s", "rate"]),
     ("doors.livekit", &["agent_name", "url", "max_calls"]),
     ("doors.chat", &["listen", "certificate", "key", "secret_file", "agent_speaks_first", "max_calls", "max_message", "idle_s"]),
 ];

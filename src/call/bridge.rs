@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::supply::{Supply, Window};
 use super::{Abilities, CallEnd, CallTime, Effect, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource};
 use super::{Playout, Released, SampleIndex, Side};
 use crate::audio::{FRAME, Rate, Resampler};
@@ -66,6 +67,8 @@ struct Direction {
     /// The utterance of which the listener was told the start and not yet the stop.
     open: Option<Mark>,
     late: Late,
+    /// Of a source that sends nothing while it does not speak.
+    supply: Option<Supply>,
 }
 
 /// Unbroken audio: where it begins in the source's stream, in the track, and in the stream that the listener's leg gets.
@@ -130,10 +133,11 @@ impl Bridge {
     pub fn event(&mut self, now: CallTime, side: Side, event: LegEvent, out: &mut impl Outlet) {
         match event {
             LegEvent::Audio(_) | LegEvent::Paused(_) if self.chat => {}
-            LegEvent::SpeechStarted(_) | LegEvent::SpeechStopped(_) if self.chat => {}
+            LegEvent::SpeechStarted(_) | LegEvent::SpeechStopped(_) | LegEvent::Clear if self.chat => {}
             LegEvent::Audio(samples) => self.audio(now, side, &samples, out),
             LegEvent::SpeechStarted(mark) => self.speech_started(now, side, mark, out),
             LegEvent::SpeechStopped(mark) => self.direction(side).expect_mark(mark, false),
+            LegEvent::Clear => self.direction(side).interrupt(now, out),
             LegEvent::Hangup { reason, detail } => {
                 let cut_short = self.script_open && side == Side::Agent && reason == EndReason::HungUp;
                 let reason = if cut_short { EndReason::AgentHungUp } else { reason };
@@ -226,6 +230,8 @@ impl Bridge {
         let direction = self.direction(side);
         let arrival = direction.playout.push(now, samples);
         direction.late.note(now, arrival.late);
+        let starved = direction.supply.as_mut().and_then(|supply| supply.push(now, samples.len()));
+        starved.into_iter().for_each(|window| log_starved(out, now, side, window));
         if arrival.overflow > 0 {
             let discarded_ms = direction.playout.rate().millis_of(arrival.overflow as u64);
             let sample = direction.playout.head().get();
@@ -277,6 +283,7 @@ impl Direction {
             notes: VecDeque::new(),
             open: None,
             late: Late::default(),
+            supply: (!source.abilities.continuous_source).then(|| Supply::new(source.rate)),
         }
     }
 
@@ -431,9 +438,10 @@ impl Direction {
         self.runs.iter().rev().find(|run| run.source <= position)
     }
 
-    /// The listener began to speak: what waits is never heard.
+    /// The listener began to speak, or the speaker takes back what it said: what waits is never heard.
     fn interrupt(&mut self, now: CallTime, out: &mut impl Outlet) {
         let cleared = self.playout.clear();
+        self.supply.iter_mut().for_each(Supply::clear);
         if cleared.samples > 0 {
             let discarded_ms = self.playout.rate().millis_of(cleared.samples as u64);
             log(out, now, Some(self.from), Event::Discarded { discarded_ms, sample: cleared.at.get() });
@@ -464,6 +472,8 @@ impl Direction {
 
     fn close(&mut self, now: CallTime, out: &mut impl Outlet) {
         self.late.log(now, Duration::ZERO, self.from, out);
+        let starved = self.supply.as_mut().and_then(Supply::finish);
+        starved.into_iter().for_each(|window| log_starved(out, now, self.from, window));
         let waiting = self.playout.clear();
         if waiting.samples > 0 {
             let discarded_ms = self.playout.rate().millis_of(waiting.samples as u64);
@@ -511,6 +521,11 @@ fn index(side: Side) -> usize {
         Side::Caller => 0,
         Side::Agent => 1,
     }
+}
+
+fn log_starved(out: &mut impl Outlet, now: CallTime, side: Side, Window { gaps, missing, audio }: Window) {
+    let millis = |time: Duration| (time.as_secs_f64() * 1_000_000.0).round() / 1000.0;
+    log(out, now, Some(side), Event::Starved { gaps, missing_ms: millis(missing), audio_ms: millis(audio) });
 }
 
 fn log(out: &mut impl Outlet, now: CallTime, side: Option<Side>, event: Event) {

@@ -116,7 +116,7 @@ pub enum Event {
         #[serde(default)]
         interrupted: bool,
     },
-    /// Audio of `side` that waited to be played was thrown away because the other side began to speak.
+    /// Audio of `side` that waited to be played was thrown away because the other side began to speak, or `side` took it back.
     Discarded {
         /// How much, in milliseconds.
         discarded_ms: f64,
@@ -136,6 +136,16 @@ pub enum Event {
         frames: u64,
         /// The worst lateness, in milliseconds.
         worst_ms: f64,
+    },
+    /// While `side` spoke its audio came slower than it plays: its host, or the line, is overloaded. Told once in two seconds of
+    /// audio at most.
+    Starved {
+        /// Holes in its speech.
+        gaps: u32,
+        /// How long they are together, in milliseconds.
+        missing_ms: f64,
+        /// The audio among which they are, in milliseconds.
+        audio_ms: f64,
     },
     /// `side`'s own pacing slipped: Trunkline, not the line or the agent, was late.
     PacingSlipped {

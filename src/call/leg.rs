@@ -98,6 +98,8 @@ pub enum LegEvent {
     SpeechStarted(Mark),
     /// The party stopped speaking.
     SpeechStopped(Mark),
+    /// The party takes back what it said and the other side has not heard yet: what waits to be played is thrown away.
+    Clear,
     /// A keypad digit.
     Dtmf(char),
     /// Text.
@@ -246,7 +248,7 @@ pub struct Mark {
 pub enum LegCommand<'a> {
     /// Audio for the party, at the leg's rate.
     Audio(&'a [i16]),
-    /// The other party was interrupted: throw away what of its audio is still queued.
+    /// The other party was interrupted, or takes back what it said: throw away what of its audio is still queued.
     Clear,
     /// The other party began to speak. The mark's position counts the samples that this leg was given.
     SpeechStarted(&'a Mark),

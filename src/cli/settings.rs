@@ -18,6 +18,7 @@ use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
 use crate::transport::livekit::{Server, WorkerOptions};
 use crate::transport::pipecat::web_rtc::{IceServers, OfferDoor};
+use crate::transport::pipecat::PipecatDoor;
 use crate::transport::web_socket::{TlsFiles, TokenDoor};
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
@@ -208,8 +209,7 @@ pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
 }
 
 /// A door whose callers show a token, as the configuration has it under `[doors.NAME]`.
-#[allow(dead_code)]
-pub(super) fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
+fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
     let table = format!("doors.{name}");
     let plain = TokenDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], usual_port).into()));
     Ok(TokenDoor {
@@ -220,6 +220,13 @@ pub(super) fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) ->
         idle: Some(idle(&table, door.idle_s)?.unwrap_or(Duration::from_secs(60))),
         ..plain
     })
+}
+
+/// The Pipecat door.
+pub(super) fn pipecat_door(config: &Config) -> Result<PipecatDoor, Failure> {
+    const USUAL_PORT: u16 = 8767;
+    let door = token_door("pipecat", &config.doors.pipecat.door, USUAL_PORT)?;
+    Ok(PipecatDoor { door, rate: config.doors.pipecat.rate.unwrap_or(PipecatDoor::RATE) })
 }
 
 /// The LiveKit door, if one is asked for: the server, and the agent's name.

@@ -144,6 +144,12 @@ impl WayOut {
         self.capability().abilities.text_only
     }
 
+    /// The agent there is a Pipecat bot, or a runner that starts one.
+    #[must_use]
+    pub const fn is_pipecat(&self) -> bool {
+        matches!(self, Self::Pipecat(_) | Self::PipecatWebRtc(_))
+    }
+
     /// What the wire can do.
     #[must_use]
     pub const fn capability(&self) -> Capability {

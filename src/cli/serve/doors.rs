@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use super::super::settings::{chat_door, chirp_door, fits, offer_door};
+use super::super::settings::{chat_door, chirp_door, fits, offer_door, pipecat_door};
 use super::closed_door;
 use crate::config::Config;
 use crate::error::Failure;
@@ -64,6 +64,17 @@ const KINDS: &[Kind] = &[
                 let shown = format!("{} {} ({})", web_rtc::DOOR, door.address(), door.url());
                 Ok(OpenDoor { shown, arrivals: door.into() })
             }))
+        },
+    },
+    Kind {
+        name: "pipecat",
+        shown: "a Pipecat door",
+        chats: false,
+        configured: |config| config.doors.pipecat.door.listen,
+        set_up: |config, listen| {
+            let mut door = pipecat_door(config)?;
+            door.door.listen = listen.unwrap_or(door.door.listen);
+            Ok(opening(door))
         },
     },
 ];
