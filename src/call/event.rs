@@ -116,12 +116,17 @@ pub enum Event {
         #[serde(default)]
         interrupted: bool,
     },
-    /// Audio of `side` that waited to be played was thrown away because the other side began to speak.
+    /// Audio of `side` that waited to be played was thrown away because the other side began to speak, or `side` took it back.
     Discarded {
         /// How much, in milliseconds.
         discarded_ms: f64,
         /// Where in the side's own track the audio would have gone on.
         sample: u64,
+    },
+    /// `side`'s own line says that it has played the other side's utterance of this name to its end.
+    Heard {
+        /// The utterance.
+        utterance: String,
     },
     /// Silence of `side` was left out, so that what follows does not come later than it must.
     SilenceSkipped {
