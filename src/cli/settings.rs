@@ -184,7 +184,6 @@ pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
 }
 
 /// A door whose callers show a token, as the configuration has it under `[doors.NAME]`.
-#[allow(dead_code)]
 pub(super) fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
     let table = format!("doors.{name}");
     let plain = TokenDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], usual_port).into()));

@@ -34,7 +34,6 @@ impl TokenDoor {
     }
 
     /// The refusal of an upgrade request that does not show the token.
-    #[allow(dead_code)]
     pub(in crate::transport) fn refusal(&self, request: &Request) -> Option<Response<String>> {
         let token = self.token.as_ref()?;
         if shown(request).iter().any(|given| token.admits(given)) {
