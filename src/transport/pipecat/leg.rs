@@ -158,6 +158,7 @@ impl PipecatLeg {
     fn interrupted(&mut self) {
         self.events.retain(|event| !matches!(event, LegEvent::Audio(_)));
         (self.silence, self.resampler) = (None, None);
+        self.events.push_back(LegEvent::Clear);
     }
 
     fn take_audio(&mut self, audio: Audio) {
