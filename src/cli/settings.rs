@@ -17,8 +17,8 @@ use crate::transport::Secret;
 use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
 use crate::transport::livekit::{Server, WorkerOptions};
-use crate::transport::pipecat::web_rtc::{IceServers, OfferDoor};
 use crate::transport::pipecat::PipecatDoor;
+use crate::transport::pipecat::web_rtc::{IceServers, OfferDoor};
 use crate::transport::web_socket::{TlsFiles, TokenDoor};
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
@@ -89,7 +89,7 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
     let to = to.or(config.agent.to.as_ref()).cloned().ok_or_else(|| {
         Failure::usage("no agent to connect to").hint(
             "give --to chirp://HOST:PORT/, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
-                   chat://HOST:PORT/, chat-process:COMMAND or \
+                   pipecat-ws://HOST:PORT/PATH, twilio+ws://HOST:PORT/PATH, chat://HOST:PORT/, chat-process:COMMAND or \
                    openai:URL?model=NAME, or set `to` under [agent] in trunkline.toml",
         )
     })?;
@@ -209,7 +209,7 @@ pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
 }
 
 /// A door whose callers show a token, as the configuration has it under `[doors.NAME]`.
-fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
+pub(super) fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
     let table = format!("doors.{name}");
     let plain = TokenDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], usual_port).into()));
     Ok(TokenDoor {

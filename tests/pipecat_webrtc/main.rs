@@ -152,8 +152,11 @@ fn a_bot_is_called_interrupted_and_recorded() {
 #[test]
 fn a_runners_session_is_started_and_called() {
     let bot = PipecatBot::start(&["scripted", "--greet", "--loopback", "--ws-auth", "token"]);
-    for (query, first) in [("", "session offer connection agent_ready"), ("?transport=websocket", "session tcp web_socket agent_ready")] {
-        let (called, folder) = call(&format!("pipecat+http://{}/start{query}", bot.host()), &["", "Thank you, goodbye. <endcall/>"], &[]);
+    for (query, first) in
+        [("", "session offer connection agent_ready"), ("?transport=websocket", "session tcp web_socket agent_ready")]
+    {
+        let (called, folder) =
+            call(&format!("pipecat+http://{}/start{query}", bot.host()), &["", "Thank you, goodbye. <endcall/>"], &[]);
         assert_eq!(called["verdict"], "passed", "{called}");
         let folder = call_folder(&folder.path().join("out"));
         let told = std::fs::read_to_string(folder.join("call.json")).expect("a file");

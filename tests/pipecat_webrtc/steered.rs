@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 use trunkline::call::{EndReason, LegEvent};
-use trunkline::transport::pipecat::web_rtc::IceServers;
 use trunkline::transport::ConnectOptions;
+use trunkline::transport::pipecat::web_rtc::IceServers;
 
 use super::common::PATIENCE;
 use super::common::coturn::{Coturn, PASSWORD, USER};
@@ -86,7 +86,11 @@ async fn a_bot_may_ask_for_another_offer_in_mid_call() {
     caller.until("two seconds more", |caller| caller.heard.len() > before + 2 * RATE as usize).await;
     let offer = bot.told("offer");
     assert_eq!((&offer["again"], &offer["restart"]), (&json!(true), &json!(false)));
-    assert_eq!(gaps(&caller.heard[RATE as usize / 2..], RATE, 440.0, TONE_DBFS), Vec::<usize>::new(), "the bot is heard throughout");
+    assert_eq!(
+        gaps(&caller.heard[RATE as usize / 2..], RATE, 440.0, TONE_DBFS),
+        Vec::<usize>::new(),
+        "the bot is heard throughout"
+    );
     caller.hang_up().await;
     assert!(!caller.was_told(|event| matches!(event, LegEvent::Fault { .. })), "{:#?}", caller.events);
     bot.told("closed");
@@ -169,10 +173,8 @@ async fn messages_that_make_no_sense_are_told_of_and_the_hundredth_ends_the_call
 async fn media_goes_over_a_turn_server_where_nothing_else_may_be_used() {
     let (turn, mut bot) = (Coturn::start(&[]), SteeredBot::start());
     let server = json!([{"urls": [format!("turn:{}?transport=udp", turn.address)], "username": USER, "credential": PASSWORD}]);
-    let options = ConnectOptions {
-        pipecat_ice: IceServers::parse(&server.to_string()).expect("a server"),
-        ..ConnectOptions::default()
-    };
+    let options =
+        ConnectOptions { pipecat_ice: IceServers::parse(&server.to_string()).expect("a server"), ..ConnectOptions::default() };
     let mut caller = Caller::call(&bot.at("/api/offer?relay=only"), &options).await;
     caller.until("a second", |caller| caller.heard.len() > RATE as usize).await;
     caller.hang_up().await;
@@ -182,6 +184,9 @@ async fn media_goes_over_a_turn_server_where_nothing_else_may_be_used() {
     bot.told("closed");
     bot.tell("heard");
     let heard = bot.told("heard");
-    assert!(heard["hz"].as_array().is_some_and(|hz| hz.contains(&json!(700.0))) || heard["seconds"].as_f64() > Some(0.5), "{heard}");
+    assert!(
+        heard["hz"].as_array().is_some_and(|hz| hz.contains(&json!(700.0))) || heard["seconds"].as_f64() > Some(0.5),
+        "{heard}"
+    );
     turn.wait_for_line(&["peer 127.0.0.1 lifetime updated"]);
 }
