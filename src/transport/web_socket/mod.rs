@@ -12,6 +12,7 @@ pub(super) use door::refusal;
 pub use door::{Admitted, Door, DoorError, Entrance, Request, TlsFiles};
 pub(super) use link::{Link, Read, web_socket_config};
 pub use token::TokenDoor;
+pub(super) use token::shows;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
