@@ -22,13 +22,14 @@ pub struct Capability {
 }
 
 /// Every wire.
-pub const CAPABILITIES: [Capability; 16] = [
+pub const CAPABILITIES: [Capability; 17] = [
     chirp::CAPABILITY,
     process::CAPABILITY,
     livekit::CAPABILITY,
     console::CAPABILITY,
     livekit::chat::CAPABILITY,
     pipecat::CAPABILITY,
+    pipecat::web_rtc::CAPABILITY,
     telephony_ws::CAPABILITIES[0],
     telephony_ws::CAPABILITIES[1],
     telephony_ws::CAPABILITIES[2],

@@ -23,6 +23,12 @@ pub enum Stage {
     WebSocket,
     /// The process is started.
     Process,
+    /// The agent's server has begun a session.
+    Session,
+    /// Our WebRTC offer is answered.
+    Offer,
+    /// The WebRTC connection stands.
+    Connection,
     /// The room is there.
     Room,
     /// We are in it.
@@ -31,7 +37,7 @@ pub enum Stage {
     Dispatch,
     /// The agent is in the room.
     AgentJoined,
-    /// The agent reads what is written to it.
+    /// The agent says that it is ready, or reads what is written to it.
     AgentReady,
     /// The agent's audio track is subscribed to.
     TrackSubscribed,
@@ -41,12 +47,15 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which they come.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::EarlierTries,
         Self::Tcp,
         Self::Tls,
         Self::WebSocket,
         Self::Process,
+        Self::Session,
+        Self::Offer,
+        Self::Connection,
         Self::Room,
         Self::Join,
         Self::Dispatch,
@@ -65,6 +74,9 @@ impl Stage {
             Self::Tls => "tls",
             Self::WebSocket => "web_socket",
             Self::Process => "process",
+            Self::Session => "session",
+            Self::Offer => "offer",
+            Self::Connection => "connection",
             Self::Room => "room",
             Self::Join => "join",
             Self::Dispatch => "dispatch",

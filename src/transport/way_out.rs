@@ -11,10 +11,12 @@ use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::livekit::{self, RoomAddress, RoomCallError, Server};
+use super::pipecat::web_rtc::{self, CallOptions, PipecatAddress};
 use super::pipecat::{self, PipecatError};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::telephony_ws::{self, TelephonyAddress, TelephonyError};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
+use super::webrtc::IceOptions;
 use super::{Capability, Secret, SetUp, Stage};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
@@ -33,6 +35,9 @@ pub enum WayOut {
     LiveKit(RoomAddress),
     /// `pipecat-ws://HOST:PORT/PATH`, or `pipecat-wss://…` over TLS: a Pipecat bot's WebSocket server.
     Pipecat(Url),
+    /// `pipecat+http://HOST:PORT/api/offer`, or `pipecat+https://…`: a Pipecat bot over WebRTC; with the path `/start`, a runner that
+    /// starts a session first.
+    PipecatWebRtc(PipecatAddress),
     /// `twilio+ws://HOST:PORT/PATH` and the like: a bot's WebSocket server for a telephony provider, which we play.
     Telephony(TelephonyAddress),
     /// `chat://HOST:PORT/PATH`, or `chats://…` over TLS: Cekura's chat WebSocket, we being the client as Cekura is.
@@ -50,8 +55,10 @@ const LONGEST_METADATA: usize = 7 << 10;
 
 /// Every way, as messages name them.
 const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
-                    pipecat-ws://HOST:PORT/PATH, pipecat-wss://…, twilio+ws://HOST:PORT/PATH, twilio+wss://… (or telnyx, plivo, \
-                    exotel, vonage, genesys), chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or openai:URL?model=NAME";
+                    pipecat-ws://HOST:PORT/PATH, pipecat-wss://…, \
+                    pipecat+http://HOST:PORT/api/offer, pipecat+http://HOST:PORT/start, pipecat+https://…, \
+                    twilio+ws://HOST:PORT/PATH, twilio+wss://… (or telnyx, plivo, exotel, vonage, genesys), \
+                    chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or openai:URL?model=NAME";
 
 /// A string that is no way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +79,10 @@ pub struct ConnectOptions {
     pub chat_secret: Option<Secret>,
     /// The key of an OpenAI-compatible server.
     pub openai_key: Option<Secret>,
+    /// The key of a runner that starts Pipecat's bots.
+    pub pipecat_key: Option<Secret>,
+    /// STUN and TURN servers for a Pipecat bot over WebRTC.
+    pub ice: IceOptions,
     /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
     pub agent_speaks_first: bool,
     /// What the caller's side says of the call ([`Arrival::metadata`](super::Arrival::metadata)): a process finds it in
@@ -95,6 +106,8 @@ impl Default for ConnectOptions {
             credentials,
             chat_secret,
             openai_key,
+            pipecat_key: None,
+            ice: IceOptions::default(),
             agent_speaks_first: false,
             metadata: None,
             livekit: None,
@@ -150,6 +163,7 @@ impl WayOut {
             Self::LiveKit(address) if address.is_chat() => livekit::chat::CAPABILITY,
             Self::LiveKit(_) => livekit::CAPABILITY,
             Self::Pipecat(_) => pipecat::CAPABILITY,
+            Self::PipecatWebRtc(_) => web_rtc::CAPABILITY,
             Self::Telephony(address) => address.capability(),
             Self::Chat(_) => chat::WEB_SOCKET,
             Self::ChatProcess(_) => chat::CHILD,
@@ -196,6 +210,17 @@ impl WayOut {
             Self::Telephony(address) => {
                 let headers = told_headers(ids, metadata);
                 Ok(Box::new(telephony_ws::dial(address, ids, metadata, headers, options.once, set_up).await?))
+            }
+            Self::PipecatWebRtc(address) => {
+                let call = CallOptions {
+                    body: web_rtc::body(metadata, ids),
+                    key: options.pipecat_key.clone(),
+                    ice: options.ice.clone(),
+                    rate: options.rate,
+                    step_time: options.dial_time,
+                    once: options.once,
+                };
+                Ok(web_rtc::dial(address, &call, set_up).await?)
             }
             Self::Chat(url) => {
                 let secret = options.chat_secret.as_ref();
@@ -281,6 +306,9 @@ impl FromStr for WayOut {
         if let Some(address) = TelephonyAddress::parse(text) {
             return address.map(Self::Telephony).map_err(|problem| bad(&problem));
         }
+        if let Some(address) = PipecatAddress::parse(text) {
+            return address.map(Self::PipecatWebRtc).map_err(|problem| bad(&problem));
+        }
         let Some((scheme, rest)) = text.split_once("://") else { return Err(bad(&format!("use {WAYS}"))) };
         let (web, way): (_, fn(Url) -> Self) = match scheme {
             "chirp" => ("ws", Self::Chirp),
@@ -319,6 +347,7 @@ impl fmt::Display for WayOut {
             Self::LiveKitConsole(command) => command.fmt(f),
             Self::LiveKit(address) => address.fmt(f),
             Self::Pipecat(url) => f.write_str(&spelled(url, "pipecat-ws")),
+            Self::PipecatWebRtc(address) => address.fmt(f),
             Self::Telephony(address) => address.fmt(f),
             Self::Chat(url) => f.write_str(&spelled(url, "chat")),
             Self::ChatProcess(words) => f.write_str(&process::spelled("chat-process", words)),

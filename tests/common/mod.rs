@@ -8,6 +8,7 @@ pub mod chat;
 pub mod coturn;
 pub mod cuttable_line;
 pub mod livekit;
+pub mod pipecat;
 pub mod random;
 pub mod sandbox;
 pub mod tone;

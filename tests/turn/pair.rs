@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use trunkline::transport::webrtc::{ChannelPlan, IceOptions, IceServer, Peer, PeerEvent, PeerState, RtpTime, SentAudio};
+use trunkline::transport::webrtc::{AudioPlan, ChannelPlan, IceOptions, IceServer, Peer, PeerEvent, PeerState, RtpTime, SentAudio};
 
 use super::common::PATIENCE;
 
 /// A packet that says nothing but which it is, with 20 ms of Opus at its head.
 const OPUS: u8 = 0x08;
+const AUDIO: AudioPlan<'_> = AudioPlan { stream: "stream", track: "track", both_ways: false };
 const DATA: ChannelPlan = ChannelPlan { label: "data", reliable: true };
 
 /// What a candidate becomes on its way to the other side; none: it is not told.
@@ -59,7 +60,7 @@ impl Pair {
         let towards = [SocketAddr::from(([127, 0, 0, 1], 9))];
         let (mut offering, mut answering) = (Peer::new(&towards, offering), Peer::new(&towards, answering));
         let mut told = [Vec::new(), Vec::new()];
-        let (offer, sent) = offering.offer(Some(("stream", "track")), &[DATA]).expect("there is something to offer");
+        let (offer, sent) = offering.offer(Some(AUDIO), &[DATA]).expect("there is something to offer");
         let answer = answering.answer(&pass(&offer, filters[0], &mut told[0])).expect("a good offer");
         offering.accept_answer(&pass(&answer, filters[1], &mut told[1])).expect("a good answer");
         Self { offering, answering, filters, sent, count: 0, told, got: Vec::new() }

@@ -13,6 +13,7 @@ mod dial;
 mod frames;
 mod leg;
 pub mod rtvi;
+pub mod web_rtc;
 
 pub use dial::{MAX_MESSAGE, PipecatError, dial};
 pub use frames::{Audio, BadFrame, Frame, encode_audio};

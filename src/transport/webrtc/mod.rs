@@ -7,11 +7,13 @@ mod peer;
 mod receive;
 mod report;
 mod rtp;
+mod voice;
 
 pub use ice::{IceOptions, IceServer, IceServerError};
-pub use peer::{Channel, ChannelPlan, Peer, PeerError, PeerEvent, PeerState, SentAudio, SessionText, Tried};
+pub use peer::{AudioPlan, Channel, ChannelPlan, Peer, PeerError, PeerEvent, PeerState, SentAudio, SessionText, Tried};
 pub use receive::{
     FrameKind, JitterBuffer, JitterCounts, JitterLimits, PacketCounts, PlacedBy, PlacedRun, PlayedFrame, Timeline, TimelineCounts,
 };
 pub use report::{NtpTime, RoomClock, SenderReport};
 pub use rtp::{Extender, RtpAudio, RtpTime};
+pub use voice::Voice;

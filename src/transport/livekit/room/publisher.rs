@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use super::messages::trickle;
 use crate::transport::livekit::signal::Signal;
-use crate::transport::webrtc::{Channel, ChannelPlan, IceOptions, Peer, PeerError, PeerEvent, PeerState, RtpTime, SentAudio};
+use crate::transport::webrtc::{
+    AudioPlan, Channel, ChannelPlan, IceOptions, Peer, PeerError, PeerEvent, PeerState, RtpTime, SentAudio,
+};
 
 /// The channels that the server knows by their labels.
 const RELIABLE: ChannelPlan = ChannelPlan { label: "_reliable", reliable: true };
@@ -238,7 +240,7 @@ impl Publisher {
         let first = self.peer.is_none();
         let peer = self.peer.get_or_insert_with(|| Peer::new(&self.towards, &self.ice));
         let ready = self.microphone.as_mut().filter(|microphone| microphone.sent.is_none() && microphone.published.is_some());
-        let audio = ready.as_ref().map(|microphone| ("trunkline", microphone.cid.as_str()));
+        let audio = ready.as_ref().map(|microphone| AudioPlan { stream: "trunkline", track: &microphone.cid, both_ways: false });
         let channels: &[ChannelPlan] = if first { &[RELIABLE, LOSSY] } else { &[] };
         let Some((offer, sent)) = peer.offer(audio, channels) else { return };
         if let Some(microphone) = ready {

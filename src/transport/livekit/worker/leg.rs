@@ -13,8 +13,9 @@ use super::protocol::STATE;
 use crate::audio::{Rate, SpeechChange, SpeechDetector};
 use crate::call::{Abilities, CallEnd, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::CallerLeg;
-use crate::transport::livekit::leg::{RATE, RoomLeg};
+use crate::transport::livekit::leg::RoomLeg;
 use crate::transport::livekit::party::{FINAL, TRANSCRIPTION};
+use crate::transport::webrtc::Voice;
 
 /// Speech has stopped after so much silence, where the agent does not tell it itself.
 const HANGOVER: Duration = Duration::from_millis(300);
@@ -35,7 +36,7 @@ pub(super) struct AgentLeg {
 impl AgentLeg {
     pub(super) fn new(mut leg: RoomLeg, end: JobEnd, stop: oneshot::Receiver<()>) -> Self {
         leg.before_the_end(Box::new(move |reason, detail| Box::pin(end.tell(result(reason, detail)))));
-        let detector = Some(SpeechDetector::new(RATE, HANGOVER));
+        let detector = Some(SpeechDetector::new(Voice::RATE, HANGOVER));
         Self { leg, stop: Some(stop), state: STATE.1, detector, ending: None }
     }
 

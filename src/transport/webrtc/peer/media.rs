@@ -23,6 +23,10 @@ impl SentAudio {
         Self { mid, sequence: 0 }
     }
 
+    pub(super) const fn mid(&self) -> Mid {
+        self.mid
+    }
+
     /// Hands str0m one packet of Opus. False: the far side has not agreed to it.
     pub(super) fn write(&mut self, rtc: &mut Rtc, time: RtpTime, level: i8, payload: &[u8]) -> bool {
         let params = rtc.codec_config().params();

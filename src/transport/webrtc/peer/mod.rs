@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::error::IceError;
-use str0m::media::{Direction, MediaKind};
+use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, TcpType};
 use str0m::{Candidate, CandidateKind, Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError};
 
@@ -20,7 +20,7 @@ use self::timer::Timer;
 use super::ice::{Fallback, Gather, Gathered, Got, IceOptions, Paths, Received, Resort};
 use super::rtp::RtpTime;
 pub use media::SentAudio;
-pub use types::{Channel, ChannelPlan, PeerError, PeerEvent, PeerState, SessionText, Tried};
+pub use types::{AudioPlan, Channel, ChannelPlan, PeerError, PeerEvent, PeerState, SessionText, Tried};
 
 /// Datagrams that are read before others get their turn.
 const BUDGET: usize = 32;
@@ -40,6 +40,8 @@ pub struct Peer {
     state: PeerState,
     pending: Option<SdpPendingOffer>,
     sources: Sources,
+    /// Where the far side takes audio, as it has offered.
+    audio: Option<Mid>,
     remotes: Vec<String>,
     /// Where the far side takes TCP connections.
     tcp: Vec<SocketAddr>,
@@ -79,6 +81,7 @@ impl Peer {
             state: PeerState::New,
             pending: None,
             sources: Sources::default(),
+            audio: None,
             remotes: Vec::new(),
             tcp: Vec::new(),
             fallback: Fallback::default(),
@@ -143,6 +146,15 @@ impl Peer {
         }
     }
 
+    /// The media section of the far side's offer over which audio may go to it; none until one was answered.
+    #[must_use]
+    pub const fn offered_audio(&self) -> Option<SentAudio> {
+        match self.audio {
+            Some(mid) => Some(SentAudio::new(mid)),
+            None => None,
+        }
+    }
+
     /// Answers the far side's offer.
     ///
     /// # Errors
@@ -156,13 +168,13 @@ impl Peer {
         Ok(answer.to_sdp_string())
     }
 
-    /// Prepares an offer: audio to be sent as `track` of `stream`, and data channels. The far side's answer goes to
-    /// [`Self::accept_answer`].
-    pub fn offer(&mut self, audio: Option<(&str, &str)>, channels: &[ChannelPlan]) -> Option<(SessionText, Option<SentAudio>)> {
+    /// Prepares an offer: a media section of audio, and data channels. The far side's answer goes to [`Self::accept_answer`].
+    pub fn offer(&mut self, audio: Option<AudioPlan<'_>>, channels: &[ChannelPlan]) -> Option<(SessionText, Option<SentAudio>)> {
         let mut change = self.rtc.sdp_api();
-        let audio = audio.map(|(stream, track)| {
+        let audio = audio.map(|AudioPlan { stream, track, both_ways }| {
             let (stream, track) = (Some(stream.to_owned()), Some(track.to_owned()));
-            change.add_media(MediaKind::Audio, Direction::SendOnly, stream, track, None)
+            let direction = if both_ways { Direction::SendRecv } else { Direction::SendOnly };
+            change.add_media(MediaKind::Audio, direction, stream, track, None)
         });
         for plan in channels {
             change.add_channel_with_config(plan.config());
@@ -181,6 +193,17 @@ impl Peer {
         let (offer, pending) = change.apply()?;
         self.pending = Some(pending);
         self.seek();
+        self.now();
+        Some(offer.to_sdp_string())
+    }
+
+    /// An offer of what is agreed on already, for a far side that asks for one. `audio` is of the connection, and goes both ways.
+    pub fn offer_again(&mut self, audio: &SentAudio) -> Option<SessionText> {
+        let mut change = self.rtc.sdp_api();
+        // There is an offer only where something changes: this does, and back.
+        [Direction::Inactive, Direction::SendRecv].into_iter().for_each(|direction| change.set_direction(audio.mid(), direction));
+        let (offer, pending) = change.apply()?;
+        self.pending = Some(pending);
         self.now();
         Some(offer.to_sdp_string())
     }
@@ -226,10 +249,19 @@ impl Peer {
         true
     }
 
-    /// Sends a message on a data channel. False: there is no room for it now, or the channel is closed.
+    /// Sends a binary message on a data channel. False: there is no room for it now, or the channel is closed.
     pub fn send_message(&mut self, channel: Channel, data: &[u8]) -> bool {
+        self.send_on(channel, true, data)
+    }
+
+    /// As [`Self::send_message`], for text.
+    pub fn send_text(&mut self, channel: Channel, text: &str) -> bool {
+        self.send_on(channel, false, text.as_bytes())
+    }
+
+    fn send_on(&mut self, channel: Channel, binary: bool, data: &[u8]) -> bool {
         let Some(mut open) = self.rtc.channel(channel.0) else { return false };
-        let sent = matches!(open.write(true, data), Ok(true));
+        let sent = matches!(open.write(binary, data), Ok(true));
         self.drain();
         sent
     }
@@ -425,6 +457,9 @@ impl Peer {
         match event {
             Event::Connected => self.set_state(PeerState::Connected),
             Event::IceConnectionStateChange(state) => self.take_ice_state(state),
+            Event::MediaAdded(media) if media.kind == MediaKind::Audio && media.direction.is_sending() => {
+                self.audio.get_or_insert(media.mid);
+            }
             Event::RtpPacket(packet) => self.events.extend(self.sources.packet(&mut self.rtc, &packet)),
             Event::SenderFeedback(feedback) => self.events.push_back(media::report(&feedback)),
             Event::ChannelOpen(id, label) => self.events.push_back(PeerEvent::ChannelOpen(Channel(id), label)),

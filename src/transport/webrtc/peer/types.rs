@@ -106,6 +106,17 @@ pub enum PeerEvent {
     Candidate(String),
 }
 
+/// A media section of audio that is to be offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioPlan<'a> {
+    /// The stream that it belongs to.
+    pub stream: &'a str,
+    /// Its own name.
+    pub track: &'a str,
+    /// Audio comes over it too.
+    pub both_ways: bool,
+}
+
 /// A data channel that is to be opened with an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelPlan {
