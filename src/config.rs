@@ -39,6 +39,13 @@
 //! url = "wss://livekit.example.com"     # where LIVEKIT_URL is not set
 //! max_calls = 64                        # more are left to other workers of the same name
 //!
+//! [doors.pipecat-webrtc]                # offers to a Pipecat bot's server (/api/offer, /start), and a page for browsers
+//! listen = "127.0.0.1:7860"
+//! certificate = "door.pem"              # with `key`: https:// instead of http://
+//! key = "door.key"
+//! token_file = "door.token"             # Authorization: Bearer or ?token=; needed when `listen` is not loopback
+//! max_calls = 64
+//!
 //! [doors.twilio]                        # or telnyx, plivo, exotel, vonage, genesys: a phone provider calls us
 //! listen = "127.0.0.1:8771"
 //! certificate = "door.pem"              # with `key`
@@ -146,6 +153,12 @@ pub struct Doors {
     /// `[doors.livekit]`
     #[serde(default)]
     pub livekit: LiveKitDoorConfig,
+    /// `[doors.pipecat-webrtc]`
+    #[serde(default, rename = "pipecat-webrtc")]
+    pub pipecat_webrtc: OfferDoorConfig,
+    /// `[doors.pipecat]`
+    #[serde(default)]
+    pub pipecat: PipecatDoorConfig,
     /// `[doors.twilio]`
     #[serde(default)]
     pub twilio: TokenDoorConfig,
@@ -225,6 +238,21 @@ pub struct TokenDoorConfig {
     pub idle_s: Option<u64>,
 }
 
+/// `[doors.pipecat-webrtc]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct OfferDoorConfig {
+    /// Address and port.
+    pub listen: Option<SocketAddr>,
+    /// A PEM file; with `key`.
+    pub certificate: Option<PathBuf>,
+    /// A PEM file; with `certificate`.
+    pub key: Option<PathBuf>,
+    /// A file with the token that a client must show.
+    pub token_file: Option<PathBuf>,
+    /// Calls at the same time.
+    pub max_calls: Option<usize>,
+}
+
 /// `[doors.livekit]`
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct LiveKitDoorConfig {
@@ -236,11 +264,21 @@ pub struct LiveKitDoorConfig {
     pub max_calls: Option<usize>,
 }
 
+/// `[doors.pipecat]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct PipecatDoorConfig {
+    /// Where it is, and who may come in.
+    #[serde(flatten)]
+    pub door: TokenDoorConfig,
+    /// The rate of what clients get, in Hz.
+    pub rate: Option<Rate>,
+}
+
 /// The keys of a [`TokenDoorConfig`].
 const TOKEN_DOOR: &[&str] = &["listen", "certificate", "key", "token_file", "max_calls", "max_message", "idle_s"];
 
 /// The keys of each table: a table is named by its path.
-const KEYS: [(&str, &[&str]); 14] = [
+const KEYS: [(&str, &[&str]); 16] = [
     ("", &["tts", "out", "personalities", "agent", "doors", "sandbox"]),
     ("sandbox", &["webhook_url", "webhook_secret_file", "max_calls", "max_recorded_mb", "metrics"]),
     (
@@ -255,8 +293,13 @@ const KEYS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("agent", &["to", "rate", "dial_s", "credentials_file", "chat_secret_file"]),
-    ("doors", &["chirp", "chat", "livekit", "twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"]),
+    (
+        "doors",
+        &["chirp", "chat", "livekit", "pipecat", "pipecat-webrtc", "twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"],
+    ),
+    ("doors.pipecat-webrtc", &["listen", "certificate", "key", "token_file", "max_calls"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),
+    ("doors.pipecat", &["listen", "certificate", "key", "token_file", "max_calls", "max_message", "idle_s", "rate"]),
     ("doors.livekit", &["agent_name", "url", "max_calls"]),
     ("doors.twilio", TOKEN_DOOR),
     ("doors.telnyx", TOKEN_DOOR),

@@ -488,3 +488,50 @@ fn a_backchannel_interrupts_nobody() {
     let places = line.logged(told);
     assert!(places.len() == 1 && places[0].1 - places[0].0 == 320, "{places:?}");
 }
+
+/// What is told of an agent's audio that comes too slowly, in pieces of 40 ms at these times (ms): holes, missing and audio.
+fn starved(at: impl IntoIterator<Item = u64>) -> Vec<(u32, f64, f64)> {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    for at in at {
+        line.at(Duration::from_millis(at), Side::Agent, LegEvent::Audio(ramp(0, 640)));
+    }
+    line.at(Duration::from_secs(20), Side::Agent, LegEvent::Hangup { reason: EndReason::HungUp, detail: String::new() });
+    line.logged(|event| match event.event {
+        Event::Starved { gaps, missing_ms, audio_ms } if event.side == Some(Side::Agent) => Some((gaps, missing_ms, audio_ms)),
+        _ => None,
+    })
+}
+
+#[test]
+fn audio_that_comes_slower_than_it_plays_is_told_of() {
+    // 40 ms every 60: two thirds of real time, of which two seconds of audio are one event and the last half second another.
+    assert_eq!(starved((0..65).map(|piece| piece * 60)), [(49, 980.0, 2000.0), (15, 300.0, 600.0)]);
+    // A pause is the speaker's, however often it comes.
+    assert_eq!(starved((0..65).map(|piece| piece * 40 + piece / 10 * 300)), []);
+    // Jitter: every second piece 30 ms late; the stream as a whole keeps its pace.
+    assert_eq!(starved((0..65).map(|piece| piece * 40 + piece % 2 * 30)), []);
+    // Bursts, far faster than real time, with silence between.
+    assert_eq!(starved((0..65).map(|piece| piece / 20 * 2000)), []);
+    // Two hiccups are no starvation.
+    assert_eq!(starved((0..50).map(|piece| piece * 40 + u64::from(piece > 10) * 200 + u64::from(piece > 30) * 200)), []);
+}
+
+#[test]
+fn what_a_speaker_takes_back_is_counted_and_the_next_words_are_heard() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
+    line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(ramp(0, 16_000)));
+    line.at(Duration::from_millis(300), Side::Agent, LegEvent::Clear);
+    line.at(Duration::from_millis(600), Side::Agent, LegEvent::Audio(ramp(0, 1600)));
+    line.run_to(Duration::from_secs(1));
+    let discarded = line.logged(|event| match event.event {
+        Event::Discarded { discarded_ms, .. } => Some(discarded_ms),
+        _ => None,
+    });
+    assert!(discarded.len() == 1 && (660.0..=700.0).contains(&discarded[0]), "{discarded:?} ms of one second");
+    assert!(line.kept.told_caller.contains(&"clear".to_owned()), "{:?}", line.kept.told_caller);
+    let heard = track(&line.kept.agent);
+    assert_eq!(heard[9600..], ramp(0, 1600), "what comes later is heard in its time");
+    // Who takes back nothing discards nothing.
+    line.at(Duration::from_secs(2), Side::Agent, LegEvent::Clear);
+    assert_eq!(line.logged(|event| matches!(event.event, Event::Discarded { .. }).then_some(())).len(), 1);
+}

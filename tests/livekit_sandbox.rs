@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::livekit::{LiveKitServer, Peer, agent_worker};
 use common::sandbox::{SCENARIO, http, sandbox_with};
-use common::{Running, path, python, suite, trunkline, until};
+use common::{Running, path, suite, trunkline, until};
 use serde_json::{Value, json};
 use trunkline::transport::Secret;
 use trunkline::transport::livekit::{Grants, Server};
@@ -29,8 +29,7 @@ fn sandbox(server: &LiveKitServer, folder: &Path, more: &[&str]) -> (Running, St
 
 /// What the package's client says of a livekit_v2 run.
 fn with_the_package(url: &str, request: &Value) -> Value {
-    let output = python("sdk_livekit.py", &[url, KEY, &request.to_string()]).output().expect("python starts");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    common::sandbox::with_the_package("run_livekit_v2", url, KEY, request)
 }
 
 #[test]

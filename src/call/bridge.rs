@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::supply::{Supply, Window};
 use super::{Abilities, CallEnd, CallTime, Effect, EndReason, Event, LegCommand, LegEvent, LoggedEvent, Mark, MarkSource};
 use super::{Playout, Released, SampleIndex, Side};
 use crate::audio::{FRAME, Rate, Resampler};
@@ -67,6 +68,8 @@ struct Direction {
     /// The utterance of which the listener was told the start and not yet the stop.
     open: Option<Mark>,
     late: Late,
+    /// Of a source that sends nothing while it does not speak.
+    supply: Option<Supply>,
 }
 
 /// Unbroken audio: where it begins in the source's stream, in the track, and in the stream that the listener's leg gets.
@@ -242,6 +245,8 @@ impl Bridge {
         let direction = self.direction(side);
         let arrival = direction.playout.push(now, samples);
         direction.late.note(now, arrival.late);
+        let starved = direction.supply.as_mut().and_then(|supply| supply.push(now, samples.len()));
+        starved.into_iter().for_each(|window| log_starved(out, now, side, window));
         if arrival.overflow > 0 {
             let discarded_ms = direction.playout.rate().millis_of(arrival.overflow as u64);
             let sample = direction.playout.head().get();
@@ -295,6 +300,7 @@ impl Direction {
             checkpoints: VecDeque::new(),
             open: None,
             late: Late::default(),
+            supply: (!source.abilities.continuous_source).then(|| Supply::new(source.rate)),
         }
     }
 
@@ -475,6 +481,7 @@ impl Direction {
     /// The listener began to speak, or the speaker takes back what it said: what waits is never heard.
     fn interrupt(&mut self, now: CallTime, out: &mut impl Outlet) {
         let cleared = self.playout.clear();
+        self.supply.iter_mut().for_each(Supply::clear);
         if cleared.samples > 0 {
             let discarded_ms = self.playout.rate().millis_of(cleared.samples as u64);
             log(out, now, Some(self.from), Event::Discarded { discarded_ms, sample: cleared.at.get() });
@@ -508,6 +515,8 @@ impl Direction {
 
     fn close(&mut self, now: CallTime, out: &mut impl Outlet) {
         self.late.log(now, Duration::ZERO, self.from, out);
+        let starved = self.supply.as_mut().and_then(Supply::finish);
+        starved.into_iter().for_each(|window| log_starved(out, now, self.from, window));
         let waiting = self.playout.clear();
         if waiting.samples > 0 {
             let discarded_ms = self.playout.rate().millis_of(waiting.samples as u64);
@@ -555,6 +564,11 @@ fn index(side: Side) -> usize {
         Side::Caller => 0,
         Side::Agent => 1,
     }
+}
+
+fn log_starved(out: &mut impl Outlet, now: CallTime, side: Side, Window { gaps, missing, audio }: Window) {
+    let millis = |time: Duration| (time.as_secs_f64() * 1_000_000.0).round() / 1000.0;
+    log(out, now, Some(side), Event::Starved { gaps, missing_ms: millis(missing), audio_ms: millis(audio) });
 }
 
 fn log(out: &mut impl Outlet, now: CallTime, side: Option<Side>, event: Event) {

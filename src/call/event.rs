@@ -142,6 +142,16 @@ pub enum Event {
         /// The worst lateness, in milliseconds.
         worst_ms: f64,
     },
+    /// While `side` spoke its audio came slower than it plays: its host, or the line, is overloaded. Told once in two seconds of
+    /// audio at most.
+    Starved {
+        /// Holes in its speech.
+        gaps: u32,
+        /// How long they are together, in milliseconds.
+        missing_ms: f64,
+        /// The audio among which they are, in milliseconds.
+        audio_ms: f64,
+    },
     /// `side`'s own pacing slipped: Trunkline, not the line or the agent, was late.
     PacingSlipped {
         /// By how much, in milliseconds.

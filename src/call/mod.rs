@@ -8,6 +8,7 @@ mod frame_clock;
 mod ids;
 mod leg;
 mod playout;
+mod supply;
 mod task;
 
 pub(crate) use alarm::Alarm;

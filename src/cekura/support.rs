@@ -67,6 +67,12 @@ impl Mode {
                 tied_by: None,
                 tried: "livekit-server 1.13.5 and `livekit-agents` 1.8.9 (Python)",
             },
+            Self::PipecatV2 | Self::Pipecat => ModeSupport {
+                sandbox: true,
+                recorded: None,
+                tied_by: None,
+                tried: "`cekura` 1.6.7 and `pipecat-ai` 1.14.0 (Python)",
+            },
             _ => STARTED,
         }
     }

@@ -124,6 +124,8 @@ async fn plan(way: Way, more: Map<String, Value>, wire: &crate::transport::Capab
         metrics: MetricThresholds::default(),
         limits: ApiLimits::default(),
         livekit: None,
+        pipecat: None,
+        records: false,
     };
     Ok(Plan {
         mode,

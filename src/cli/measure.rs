@@ -84,6 +84,7 @@ fn shown(measures: &Measures) -> String {
             (format!("{name} frames concealed"), &side.frames_concealed),
             (format!("{name} frames lost"), &side.frames_lost),
             (format!("{name} frames not read"), &side.frames_not_read),
+            (format!("{name} received rate"), &side.received_rate),
         ]);
     }
     for (name, figure) in rows {

@@ -22,12 +22,13 @@ use super::settings::{
 use crate::audio::Rate;
 use crate::call::Limits;
 use crate::cekura::{Client, Mode};
+use crate::config::Config;
 use crate::error::{Exit, Failure};
 use crate::report::Thresholds;
 use crate::sandbox::Sandbox;
 use crate::serve::Desk;
 use crate::transport::livekit::recorder::RoomRecorder;
-use crate::transport::{Capability, WayOut, chirp, livekit};
+use crate::transport::{Capability, WayOut, chirp, livekit, pipecat};
 pub(super) use calls::WayIn;
 pub(super) use carry_out::{Plan, Sandboxed, Where, carry_out, not_started};
 pub(super) use rooms::recorder as room_recorder;
@@ -37,6 +38,7 @@ pub(super) use rooms::recorder as room_recorder;
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:
   trunkline run chirp --agent-id 1 --scenario-ids 1,2 --sandbox --to chirp://127.0.0.1:9000/
+  trunkline run pipecat_v2 --scenario-ids 1,2 --sandbox --to pipecat+http://127.0.0.1:7860/start
   CEKURA_API_KEY=… trunkline run chirp --from-file run.json --wait --format json --out runs
   CEKURA_API_KEY=… trunkline run livekit_v2 --agent-id 1 --scenario-ids 1,2 --agent-name my-agent --wait
   CEKURA_API_KEY=… trunkline run spec suite.json --agent-id 1 --channel chirp --dry-run
@@ -206,6 +208,7 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
         }
         None => None,
     };
+    let bot = if running.sandbox && calls == Mode::PipecatV2 { Some(pipecat_bot(running, &config)?) } else { None };
     runtime()?.block_on(async {
         let place = if running.sandbox {
             let suite = suite(suite_file)?;
@@ -221,6 +224,8 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
                 metrics: config.sandbox.metrics,
                 limits: limits(&config),
                 livekit: livekit_server()?,
+                pipecat: bot,
+                records: matches!(calls, Mode::Pipecat | Mode::PipecatV2),
             }))
         } else {
             Where::Cekura(Client::from_env().map_err(Failure::usage)?)
@@ -244,11 +249,21 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
     })
 }
 
+/// Where a sandbox finds the bot of its Pipecat runs, and the rate at which it takes audio.
+fn pipecat_bot(running: &Running, config: &Config) -> Result<(WayOut, Rate), Failure> {
+    let (to, connect) = agent(running.to.as_ref(), running.rate, config)?;
+    if to.is_pipecat() {
+        return Ok((to, connect.rate));
+    }
+    Err(Failure::usage(format!("pipecat_v2 calls a Pipecat bot, and {to} is none")).hint("--to pipecat+http://HOST:PORT/start"))
+}
+
 /// The wire between the sandbox's callers and the agent.
 fn wire_of(calls: Mode, agent: Option<&WayOut>) -> Capability {
     match agent {
         Some(agent) if agent.is_text_only() => agent.capability(),
         _ if matches!(calls, Mode::Livekit | Mode::LivekitV2) => livekit::CAPABILITY,
+        _ if matches!(calls, Mode::Pipecat | Mode::PipecatV2) => pipecat::CAPABILITY,
         _ if calls == Mode::LivekitChat => livekit::chat::CAPABILITY,
         _ => chirp::CAPABILITY,
     }

@@ -15,6 +15,7 @@ use crate::cekura::{ENV_KEY, Key};
 use crate::config::Config;
 use crate::error::{Exit, Failure};
 use crate::sandbox::{ApiLimits, ChatDesk, Project, Sandbox, SandboxConfig, SandboxError, ScriptedCarrier, WebhookConfig};
+use crate::transport::{BadWayOut, WayOut};
 
 /// A local stand-in for Cekura's API: starts, statuses and results as there, and really calls the agent
 #[derive(Debug, clap::Args)]
@@ -48,6 +49,9 @@ pub struct Args {
     /// LIVEKIT_API_SECRET name the server
     #[arg(long, value_name = "NAME")]
     agent_livekit_name: Option<String>,
+    /// Where Pipecat runs find an agent that has no address of its own: pipecat+http://HOST:PORT/start, or a bot's pipecat-ws://…
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_pipecat)]
+    agent_pipecat_url: Option<WayOut>,
     /// Takes shapes that Cekura's own package sends and its API refuses
     #[arg(long)]
     lenient: bool,
@@ -65,6 +69,12 @@ pub struct Args {
     personalities: PersonalityArgs,
 }
 
+/// The address of a Pipecat bot or runner, as a flag.
+fn parse_pipecat(text: &str) -> Result<WayOut, String> {
+    let address: WayOut = text.parse().map_err(|error: BadWayOut| error.to_string())?;
+    if address.is_pipecat() { Ok(address) } else { Err(format!("{address} is no address of a Pipecat bot")) }
+}
+
 /// Runs the command until it is interrupted.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let config = args.config.load()?;
@@ -78,6 +88,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         args.agent_websocket_url.as_deref(),
         args.agent_chat_url.as_deref(),
         args.agent_livekit_name.as_deref(),
+        args.agent_pipecat_url.as_ref(),
     );
     project.livekit = livekit_server()?;
     project.personalities = personalities.clone();
@@ -94,6 +105,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         webhook: webhook(args, &config)?,
         lenient: args.lenient,
         limits: limits(&config),
+        recordings: None,
     };
     runtime()?.block_on(async {
         let (carrier, chats) = carrier(speech, &beside, personalities, !args.no_id_headers);

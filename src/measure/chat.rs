@@ -88,6 +88,7 @@ fn side(not_read: u64) -> SideMeasures {
         frames_concealed: none("count"),
         frames_lost: none("count"),
         frames_not_read: Figure::exact(not_read as f64, "count", "messages for it, counted from the events"),
+        received_rate: none("ratio"),
         line: None,
     }
 }

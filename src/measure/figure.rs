@@ -21,6 +21,11 @@ impl Figure {
         Self { value, unit: unit.to_owned(), method: method.to_owned(), error: error.to_owned() }
     }
 
+    /// What was not measured yet when the numbers were written.
+    pub(super) fn unknown() -> Self {
+        Self::new(None, "ratio", "not measured", "unknown")
+    }
+
     pub(super) fn exact(value: f64, unit: &str, method: &str) -> Self {
         Self::new(Some(value), unit, method, "none: counted")
     }

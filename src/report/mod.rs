@@ -16,7 +16,7 @@ pub use junit::junit;
 pub use load::{FailureCount, Host, Load, LoadRun, Slips, Spread, StageSpread};
 pub use table::table;
 pub use ties::{TiedBy, TiedCall, TiedRun, tie};
-pub use verdict::{Failure, FailureKind, Thresholds, VOID_SLIP_MS, Verdict, failure_table, judge_call};
+pub use verdict::{Failure, FailureKind, Thresholds, VOID_SLIP_MS, Verdict, failure_table, judge_call, starved};
 
 use crate::call::CallEnd;
 use crate::measure::Measures;

@@ -9,6 +9,8 @@ use crate::measure::Measures;
 
 /// A slip of Trunkline's own pacing, the caller's or the call's, above this makes a run void, in ms.
 pub const VOID_SLIP_MS: f64 = 100.0;
+/// An agent of whose audio less than this came in a second in which it spoke makes a run void: its numbers are its host's.
+pub const VOID_RECEIVED_RATE: f64 = 0.9;
 
 /// How a run, or all of them, came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +131,7 @@ failure_kinds! {
     "The run was cancelled.", RunCancelled = "run_cancelled", false;
     "The caller's side, not the agent, broke off: its connection, or a function of its script.", CallerLost = "caller_lost", true;
     "Trunkline's own pacing slipped by more than 100 ms.", PacingSlipped = "pacing_slipped", true;
+    "The agent's audio came slower than it plays, less than 0.9 s of it a second: its host, or the line, was overloaded.", AgentStarved = "agent_starved", true;
     "The call could not be recorded, or not to its end.", RecordingFailed = "recording_failed", true;
     "The run ended at the API, but no call, or none that is surely its own, came through here.", CallMissing = "call_missing", true;
     "The API failed, or does not know an end of the run.", Infrastructure = "infrastructure", true;
@@ -179,6 +182,9 @@ pub fn judge_call(end: &CallEnd, measures: Option<&Measures>, thresholds: Thresh
     if let Some(slip) = measures.pacing_slip.value.filter(|slip| *slip > VOID_SLIP_MS) {
         say(FailureKind::PacingSlipped, format!("Trunkline itself was {slip:.0} ms late"));
     }
+    if let Some(Failure { kind, detail }) = measures.agent.received_rate.value.and_then(starved) {
+        say(kind, detail);
+    }
     for barge_in in measures.barge_in.events.iter().filter(|event| event.scripted && !event.yielded) {
         let detail = format!(
             "interrupted at {:.2} s, the agent talked on for {:.0} ms",
@@ -193,4 +199,11 @@ pub fn judge_call(end: &CallEnd, measures: Option<&Measures>, thresholds: Thresh
         say(FailureKind::LatencyExceeded, format!("the slowest answer took {max:.0} ms, {limit:.0} are allowed"));
     }
     failures
+}
+
+/// What is wrong where the agent's audio came at this rate ([`crate::measure::SideMeasures::received_rate`]).
+#[must_use]
+pub fn starved(rate: f64) -> Option<Failure> {
+    let detail = format!("while the agent spoke, {rate:.2} s of its audio came a second: its host, or the line, is overloaded");
+    (rate < VOID_RECEIVED_RATE).then_some(Failure { kind: FailureKind::AgentStarved, detail })
 }

@@ -1,4 +1,4 @@
-//! Carries runs out with the scripted caller: over CHIRP, Cekura's text WebSocket, or REST, or in LiveKit rooms.
+//! Carries runs out with the scripted caller: over CHIRP, Cekura's text WebSocket, or REST, in LiveKit rooms, or to Pipecat bots.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use url::Url;
 use super::carrier::{CancelToken, Carrier, RunEnd, RunOrder, RunOutcome, SPEECH, Target};
 use super::chat::ChatDesk;
 use super::project::FIRST_SPEC_SCENARIO;
-use crate::call::{CallControl, CallIds, EndReason, Event, Leg, LoggedEvent, Side};
+use crate::call::{CallControl, CallIds, EndReason, Event, Leg, LegCommand, LoggedEvent, Side};
 use crate::caller::personality::{Personalities, Personality};
 use crate::caller::speech::SpeechStore;
 use crate::caller::suite::{PersonalityKey, Problem};
@@ -24,10 +24,12 @@ use crate::record::{Role, TranscriptLine};
 use crate::transport::chirp::{DialOptions, RATE, dial};
 use crate::transport::livekit::{self, Entrance, RoomCall};
 use crate::transport::web_socket::{RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
-use crate::transport::{SetUp, chat};
+use crate::transport::{ConnectOptions, SetUp, chat};
 
 /// The metadata key under which a run tells how much the caller's own pacing slipped, in ms.
 pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
+/// The metadata key under which a run tells how fast the agent's audio came, where it was slowest: below 1 it was starved.
+pub const RECEIVED_RATE_KEY: &str = "agent_received_rate";
 
 /// Plays each run's scenario to its agent, and records it.
 #[derive(Clone)]
@@ -97,7 +99,7 @@ impl ScriptedCarrier {
     /// The caller of a run: it speaks, or writes.
     async fn caller(&self, order: &RunOrder) -> Result<Box<dyn Leg>, String> {
         let personality = self.personality(order)?;
-        if matches!(order.target, Target::Chirp { .. } | Target::Room { .. }) {
+        if matches!(order.target, Target::Chirp { .. } | Target::Room { .. } | Target::Pipecat { .. }) {
             return Ok(Box::new(self.spoken_script(order, personality).await?.caller(self.patience)));
         }
         let script = order.scenario.script().map_err(|problems| list(&problems))?;
@@ -155,11 +157,33 @@ impl ScriptedCarrier {
                 Ok(Box::new(livekit::dial(&call, set_up).await.map_err(|error| error.to_string())?))
             }
             Target::RoomChat { call } => Ok(Box::new(livekit::dial_chat(call, set_up).await.map_err(|error| error.to_string())?)),
+            Target::Pipecat { .. } => bot(order, set_up).await,
             Target::ApiChat { .. } => {
                 let caller_opens = order.scenario.script().is_ok_and(|script| script.opening.is_some());
                 Ok(Box::new(self.chats.open(order.run_id, caller_opens)))
             }
         }
+    }
+}
+
+/// A Pipecat bot, and the message that the start has for it.
+async fn bot(order: &RunOrder, set_up: &mut SetUp) -> Result<Box<dyn Leg>, String> {
+    let Target::Pipecat { to, rate, token, session, publish } = &order.target else { unreachable!("asked of a bot alone") };
+    let usual = ConnectOptions::default();
+    let metadata = session.as_ref().map(Value::to_string);
+    let options = ConnectOptions { rate: rate.unwrap_or(usual.rate), metadata, pipecat_key: token.clone(), ..usual };
+    let mut leg = to.connect(&options, &ids_of(order, String::new()), set_up).await.map_err(|error| error.to_string())?;
+    publish.iter().for_each(|message| leg.command(LegCommand::Data(message)));
+    Ok(leg)
+}
+
+fn ids_of(order: &RunOrder, call_id: String) -> CallIds {
+    CallIds {
+        call_id,
+        run_id: Some(order.run_id.to_string()),
+        result_id: Some(order.result_id.to_string()),
+        scenario_id: Some(order.scenario.number.to_string()),
+        scenario: Some(order.scenario.name.clone()),
     }
 }
 
@@ -204,13 +228,7 @@ impl Carrier for ScriptedCarrier {
 
 /// Carries the call out, recorded, and measures it.
 async fn converse(order: RunOrder, caller: Box<dyn Leg>, agent: Box<dyn Leg>, set_up: SetUp, cancel: CancelToken) -> RunOutcome {
-    let ids = CallIds {
-        call_id: new_call_id(),
-        run_id: Some(order.run_id.to_string()),
-        result_id: Some(order.result_id.to_string()),
-        scenario_id: Some(order.scenario.number.to_string()),
-        scenario: Some(order.scenario.name.clone()),
-    };
+    let ids = ids_of(&order, new_call_id());
     let recording = Recording::begin(Some(&order.recordings), &ids, party_info(&*caller), party_info(&*agent), &set_up).await;
     order.progress.recording(order.recordings.join(&ids.call_id));
     let heard = Arc::new(Mutex::new(Heard::default()));
@@ -277,6 +295,10 @@ fn judged(finished: FinishedCall, heard: Heard, measures: Option<Result<Box<Meas
         ..RunOutcome::completed(success)
     };
     outcome.metadata.insert(PACING_SLIP_KEY.to_owned(), Value::from(heard.slip_ms));
+    let rate = outcome.measures.as_ref().and_then(|measures| measures.as_ref().ok()?.agent.received_rate.value);
+    if let Some(rate) = rate {
+        outcome.metadata.insert(RECEIVED_RATE_KEY.to_owned(), Value::from(rate));
+    }
     outcome
 }
 

@@ -12,13 +12,14 @@ use serde_json::Value;
 use tokio::sync::watch;
 use url::Url;
 
+use crate::audio::Rate;
 use crate::call::Limits;
 use crate::caller::suite::Scenario;
 use crate::measure::Measures;
 use crate::record::TranscriptLine;
-use crate::transport::Secret;
 use crate::transport::livekit::{Entrance, RoomCall};
 use crate::transport::web_socket::shown;
+use crate::transport::{Secret, WayOut};
 
 /// What a transcript says of speech whose words are not known.
 pub(super) const SPEECH: &str = "[speech]";
@@ -96,6 +97,19 @@ pub enum Target {
         /// Which, and what goes into it.
         call: Box<RoomCall>,
     },
+    /// A Pipecat bot.
+    Pipecat {
+        /// Where it is, or the runner that starts it.
+        to: Box<WayOut>,
+        /// The rate at which it takes audio; none: the usual one.
+        rate: Option<Rate>,
+        /// What the one who starts it asks for.
+        token: Option<Secret>,
+        /// What its session is told.
+        session: Option<Value>,
+        /// A message that it gets once it is there.
+        publish: Option<Value>,
+    },
     /// Nobody is dialled: the agent fetches and posts its turns over REST.
     ApiChat {
         /// The longest conversation.
@@ -113,6 +127,7 @@ impl Target {
                 Entrance::Made { server, .. } => server.shown(),
                 Entrance::Given { url, .. } => shown(url),
             },
+            Self::Pipecat { to, .. } => to.to_string(),
             Self::ApiChat { .. } => String::new(),
         }
     }
@@ -125,6 +140,7 @@ impl fmt::Debug for Target {
             Self::Chat { .. } => "Chat",
             Self::Room { .. } => "Room",
             Self::RoomChat { .. } => "RoomChat",
+            Self::Pipecat { .. } => "Pipecat",
             Self::ApiChat { .. } => "ApiChat",
         };
         f.debug_struct(name).field("url", &self.shown()).finish_non_exhaustive()

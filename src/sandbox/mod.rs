@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
-pub use caller::{PACING_SLIP_KEY, ScriptedCarrier};
+pub use caller::{PACING_SLIP_KEY, RECEIVED_RATE_KEY, ScriptedCarrier};
 pub use carrier::{CancelSwitch, CancelToken, Carrier, Progress, RunEnd, RunOrder, RunOutcome, Stage, Target, TestProfile};
 pub use chat::ChatDesk;
 pub use http::ApiLimits;
@@ -111,6 +111,8 @@ pub struct SandboxConfig {
     pub lenient: bool,
     /// What it takes at most.
     pub limits: ApiLimits,
+    /// The folder of its recordings; none: below `data`.
+    pub recordings: Option<PathBuf>,
 }
 
 impl SandboxConfig {
@@ -126,6 +128,7 @@ impl SandboxConfig {
             webhook: None,
             lenient: false,
             limits: ApiLimits::default(),
+            recordings: None,
         }
     }
 }
@@ -144,12 +147,12 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`].
     pub async fn open(config: SandboxConfig, carrier: Arc<dyn Carrier>, chats: Arc<ChatDesk>) -> Result<Self, SandboxError> {
-        let SandboxConfig { listen, data, key, project, thresholds, webhook, lenient, limits } = config;
+        let SandboxConfig { listen, data, key, project, thresholds, webhook, lenient, limits, recordings } = config;
         if !listen.ip().is_loopback() && key.is_none() {
             return Err(SandboxError::Unguarded(listen));
         }
         let store = Store::open(&data)?;
-        let recordings = std::path::absolute(data.join(RECORDINGS));
+        let recordings = std::path::absolute(recordings.unwrap_or_else(|| data.join(RECORDINGS)));
         let recordings = recordings.map_err(|source| SandboxError::Folder { path: data.clone(), source })?;
         let listener = TcpListener::bind(listen).await.map_err(|source| SandboxError::Listen { listen, source })?;
         let address = listener.local_addr().map_err(|source| SandboxError::Listen { listen, source })?;

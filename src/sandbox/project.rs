@@ -5,7 +5,8 @@
 //!
 //! ```json
 //! [{"id": 1, "name": "Front desk", "chirp_url": "ws://127.0.0.1:8765/", "chat_url": "ws://127.0.0.1:8766/",
-//!   "chat_headers": {"X-Tenant": "a"}, "chat_secret_file": "chat.secret", "livekit_agent_name": "front-desk"}]
+//!   "chat_headers": {"X-Tenant": "a"}, "chat_secret_file": "chat.secret", "livekit_agent_name": "front-desk",
+//!   "pipecat_url": "pipecat+http://127.0.0.1:7860/start", "pipecat_config": {"language": "en"}}]
 //! ```
 //! ```json
 //! [{"id": 1, "name": "Member", "agent_variables": {"X-Tenant": "a"}, "caller_variables": {"member_id": "4711"}}]
@@ -14,16 +15,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use url::Url;
 
 use super::carrier::TestProfile;
+use crate::audio::Rate;
 use crate::caller::personality::Personalities;
 use crate::caller::suite::{Scenario, Suite, SuiteError};
 use crate::error::FileError;
-use crate::transport::Secret;
 use crate::transport::livekit::Server;
+use crate::transport::{Secret, WayOut};
 
 /// The ids of scenarios of suites that are in requests begin here: far above those of a project.
 pub(super) const FIRST_SPEC_SCENARIO: u64 = 900_001;
@@ -80,6 +83,15 @@ pub struct Agent {
     /// What goes into the metadata of the rooms that are made for it.
     #[serde(default)]
     pub livekit_config: Option<Value>,
+    /// Where Pipecat runs find it: a runner that starts its sessions, or a bot itself.
+    #[serde(default, deserialize_with = "pipecat_url")]
+    pub pipecat_url: Option<WayOut>,
+    /// What its sessions are told.
+    #[serde(default)]
+    pub pipecat_config: Option<Value>,
+    /// The rate at which it takes audio, where it is not 16 kHz.
+    #[serde(default)]
+    pub pipecat_rate: Option<Rate>,
     /// The secret itself; never in the file.
     #[serde(skip)]
     pub chat_secret: Option<Secret>,
@@ -141,11 +153,18 @@ impl Project {
     }
 
     /// Gives agents without addresses of their own these ones.
-    pub fn set_default_addresses(&mut self, chirp: Option<&str>, chat: Option<&str>, livekit_agent: Option<&str>) {
+    pub fn set_default_addresses(
+        &mut self,
+        chirp: Option<&str>,
+        chat: Option<&str>,
+        livekit_agent: Option<&str>,
+        pipecat: Option<&WayOut>,
+    ) {
         for agent in self.agents.iter_mut().chain([&mut self.default_agent]) {
             agent.chirp_url = agent.chirp_url.take().or_else(|| chirp.map(str::to_owned));
             agent.chat_url = agent.chat_url.take().or_else(|| chat.map(str::to_owned));
             agent.livekit_agent_name = agent.livekit_agent_name.take().or_else(|| livekit_agent.map(str::to_owned));
+            agent.pipecat_url = agent.pipecat_url.take().or_else(|| pipecat.cloned());
         }
     }
 
@@ -184,6 +203,14 @@ impl Project {
         let name = named.and_then(|profile| profile.name.clone());
         let shown = (id.is_some() || !information.is_empty()).then_some(TestProfile { id, name, information });
         (scenario, shown)
+    }
+}
+
+/// The address of a Pipecat bot or runner.
+fn pipecat_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WayOut>, D::Error> {
+    match Option::<WayOut>::deserialize(deserializer)? {
+        Some(other) if !other.is_pipecat() => Err(D::Error::custom(format!("{other} is no address of a Pipecat bot"))),
+        url => Ok(url),
     }
 }
 

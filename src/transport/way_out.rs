@@ -11,12 +11,11 @@ use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::livekit::{self, RoomAddress, RoomCallError, Server};
-use super::pipecat::web_rtc::{self, CallOptions, PipecatAddress};
+use super::pipecat::web_rtc::{self, CallOptions, IceServers, PipecatAddress};
 use super::pipecat::{self, PipecatError};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::telephony_ws::{self, TelephonyAddress, TelephonyError};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
-use super::webrtc::IceOptions;
 use super::{Capability, Secret, SetUp, Stage};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
@@ -55,9 +54,8 @@ const LONGEST_METADATA: usize = 7 << 10;
 
 /// Every way, as messages name them.
 const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
-                    pipecat-ws://HOST:PORT/PATH, pipecat-wss://…, \
-                    pipecat+http://HOST:PORT/api/offer, pipecat+http://HOST:PORT/start, pipecat+https://…, \
-                    twilio+ws://HOST:PORT/PATH, twilio+wss://… (or telnyx, plivo, exotel, vonage, genesys), \
+                    pipecat-ws://HOST:PORT/PATH, pipecat-wss://…, pipecat+http://HOST:PORT/api/offer, pipecat+http://HOST:PORT/start, \
+                    pipecat+https://…, twilio+ws://HOST:PORT/PATH, twilio+wss://… (or telnyx, plivo, exotel, vonage, genesys), \
                     chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or openai:URL?model=NAME";
 
 /// A string that is no way out.
@@ -82,7 +80,7 @@ pub struct ConnectOptions {
     /// The key of a runner that starts Pipecat's bots.
     pub pipecat_key: Option<Secret>,
     /// STUN and TURN servers for a Pipecat bot over WebRTC.
-    pub ice: IceOptions,
+    pub pipecat_ice: IceServers,
     /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
     pub agent_speaks_first: bool,
     /// What the caller's side says of the call ([`Arrival::metadata`](super::Arrival::metadata)): a process finds it in
@@ -107,7 +105,7 @@ impl Default for ConnectOptions {
             chat_secret,
             openai_key,
             pipecat_key: None,
-            ice: IceOptions::default(),
+            pipecat_ice: IceServers::default(),
             agent_speaks_first: false,
             metadata: None,
             livekit: None,
@@ -151,6 +149,12 @@ impl WayOut {
     #[must_use]
     pub const fn is_text_only(&self) -> bool {
         self.capability().abilities.text_only
+    }
+
+    /// The agent there is a Pipecat bot, or a runner that starts one.
+    #[must_use]
+    pub const fn is_pipecat(&self) -> bool {
+        matches!(self, Self::Pipecat(_) | Self::PipecatWebRtc(_))
     }
 
     /// What the wire can do.
@@ -207,20 +211,20 @@ impl WayOut {
                 let headers = told_headers(ids, metadata);
                 Ok(Box::new(pipecat::dial(url, options.rate, headers, options.once, set_up).await?))
             }
-            Self::Telephony(address) => {
-                let headers = told_headers(ids, metadata);
-                Ok(Box::new(telephony_ws::dial(address, ids, metadata, headers, options.once, set_up).await?))
-            }
             Self::PipecatWebRtc(address) => {
                 let call = CallOptions {
                     body: web_rtc::body(metadata, ids),
                     key: options.pipecat_key.clone(),
-                    ice: options.ice.clone(),
+                    ice: options.pipecat_ice.clone(),
                     rate: options.rate,
                     step_time: options.dial_time,
                     once: options.once,
                 };
                 Ok(web_rtc::dial(address, &call, set_up).await?)
+            }
+            Self::Telephony(address) => {
+                let headers = told_headers(ids, metadata);
+                Ok(Box::new(telephony_ws::dial(address, ids, metadata, headers, options.once, set_up).await?))
             }
             Self::Chat(url) => {
                 let secret = options.chat_secret.as_ref();
@@ -303,11 +307,11 @@ impl FromStr for WayOut {
         if let Some(address) = RoomAddress::parse(text) {
             return address.map(Self::LiveKit).map_err(|problem| bad(&problem));
         }
-        if let Some(address) = TelephonyAddress::parse(text) {
-            return address.map(Self::Telephony).map_err(|problem| bad(&problem));
-        }
         if let Some(address) = PipecatAddress::parse(text) {
             return address.map(Self::PipecatWebRtc).map_err(|problem| bad(&problem));
+        }
+        if let Some(address) = TelephonyAddress::parse(text) {
+            return address.map(Self::Telephony).map_err(|problem| bad(&problem));
         }
         let Some((scheme, rest)) = text.split_once("://") else { return Err(bad(&format!("use {WAYS}"))) };
         let (web, way): (_, fn(Url) -> Self) = match scheme {

@@ -218,10 +218,19 @@ pub fn serve(to: &str, out: &Path, config: &str) -> (Running, String) {
 
 /// As [`serve`], with the door that `flag` opens.
 pub fn serve_through(flag: &str, to: &str, out: &Path, config: &str) -> (Running, String) {
+    serve_with([flag, "127.0.0.1:0"], to, out, config)
+}
+
+/// As [`serve`], with the door of this name.
+pub fn serve_door(name: &str, to: &str, out: &Path, config: &str) -> (Running, String) {
+    serve_with(["--door", &format!("{name}=127.0.0.1:0")], to, out, config)
+}
+
+fn serve_with([flag, door]: [&str; 2], to: &str, out: &Path, config: &str) -> (Running, String) {
     let file = out.join("trunkline.toml");
     std::fs::create_dir_all(out).expect("a folder");
     std::fs::write(&file, config).expect("a file");
-    let arguments = ["serve", "--to", to, flag, "127.0.0.1:0", "--out", path(out), "--config", path(&file)];
+    let arguments = ["serve", "--to", to, flag, door, "--out", path(out), "--config", path(&file)];
     let running = Running::stderr_of(trunkline(&arguments));
     let address = running.door();
     (running, address)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Running, path, suite, trunkline, until};
+use super::{Running, path, python, suite, trunkline, until};
 
 /// One short scenario: the agent greets, the caller says goodbye.
 pub const SCENARIO: [&str; 2] = ["", "Thank you, goodbye. <endcall/>"];
@@ -65,4 +65,10 @@ pub fn finished(url: &str, id: &Value) -> Value {
         let (_, result) = http("GET", url, &format!("/test_framework/v1/results/{id}/"), None, None);
         ["completed", "failed", "timeout", "cancelled"].contains(&result["status"].as_str()?).then_some(result)
     })
+}
+
+/// A run that the `cekura` package's client starts by this method and follows to its end: what it says.
+pub fn with_the_package(method: &str, url: &str, key: &str, request: &Value) -> Value {
+    let output = python("sdk_run.py", &[method, url, key, &request.to_string()]).output().expect("python starts");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
 }

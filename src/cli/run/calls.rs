@@ -192,7 +192,7 @@ impl Calls {
 }
 
 /// [`recorded_since`], off the runtime's threads.
-async fn look_beside(out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
+pub(super) async fn look_beside(out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
     let out = out.to_owned();
     let looked = tokio::task::spawn_blocking(move || recorded_since(&out, since)).await;
     looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
@@ -225,7 +225,7 @@ fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a `serve` beside us has recorded into the same folder since `since`.
+/// What a `serve` beside us, or a sandbox, has recorded into the same folder since `since`.
 fn recorded_since(out: &Path, since: DateTime<Utc>) -> Vec<FinishedCall> {
     let entries = std::fs::read_dir(out).into_iter().flatten().filter_map(Result::ok);
     let mut calls: Vec<_> = entries

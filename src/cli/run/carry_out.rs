@@ -11,9 +11,10 @@ use super::super::io::Interruption;
 use super::super::progress::Progress;
 use super::super::sandbox::{carrier, closed};
 use super::super::settings::open_ledger;
-use super::calls::{Calls, WayIn};
+use super::calls::{Calls, WayIn, look_beside};
 use super::report::{report, report_started};
 use super::rooms::Rooms;
+use crate::audio::Rate;
 use crate::caller::personality::Personalities;
 use crate::caller::speech::SpeechStore;
 use crate::caller::suite::Suite;
@@ -22,6 +23,7 @@ use crate::error::Failure;
 use crate::report::{Report, Thresholds};
 use crate::sandbox::{ApiLimits, MetricThresholds, Project, Sandbox, SandboxConfig};
 use crate::serve::Desk;
+use crate::transport::WayOut;
 use crate::transport::livekit::Server;
 use crate::transport::livekit::recorder::RoomRecorder;
 
@@ -45,6 +47,10 @@ pub(in super::super) struct Sandboxed {
     pub(in super::super) limits: ApiLimits,
     /// The server in whose rooms LiveKit runs take place.
     pub(in super::super) livekit: Option<Server>,
+    /// Where Pipecat runs find their bot, and the rate at which it takes audio.
+    pub(in super::super) pipecat: Option<(WayOut, Rate)>,
+    /// Its callers' recordings are the run's: the calls come through no door of ours.
+    pub(in super::super) records: bool,
 }
 
 /// All that is to be done.
@@ -111,6 +117,9 @@ pub(in super::super) async fn carry_out(mut plan: Plan) -> Result<Report, Failur
     let finished = match (calls, rooms) {
         (Some(calls), _) => Some(calls.close(&plan.out, since).await),
         (None, Some(rooms)) => Some(rooms.close().await?),
+        (None, None) if matches!(&plan.place, Where::Sandbox(sandboxed) if sandboxed.records) => {
+            Some(look_beside(&plan.out, since).await)
+        }
         (None, None) => None,
     };
     drop(sandbox);
@@ -145,9 +154,14 @@ async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAdd
     let personalities = sandboxed.personalities.clone().unwrap_or_default();
     project.personalities = personalities.clone();
     project.livekit.clone_from(&sandboxed.livekit);
+    if let Some((to, rate)) = &sandboxed.pipecat {
+        project.default_agent.pipecat_url = Some(to.clone());
+        project.default_agent.pipecat_rate = Some(*rate);
+    }
     let config = SandboxConfig {
         thresholds: sandboxed.metrics,
         limits: sandboxed.limits,
+        recordings: sandboxed.records.then(|| plan.out.clone()),
         ..SandboxConfig::local(plan.out.join(".sandbox"), project)
     };
     let (carrier, chats) = carrier(sandboxed.speech.clone(), &sandboxed.beside, personalities, true);

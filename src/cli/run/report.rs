@@ -9,8 +9,10 @@ use super::carry_out::Plan;
 use crate::cekura::{ResultState, RunState, Started, Status};
 use crate::conversation::FinishedCall;
 use crate::ledger::Ledger;
-use crate::report::{Failure as RunFailure, FailureKind, Report, RunReport, TiedBy, TiedCall, TiedRun, VOID_SLIP_MS, Verdict, tie};
-use crate::sandbox::PACING_SLIP_KEY;
+use crate::report::{
+    Failure as RunFailure, FailureKind, Report, RunReport, TiedBy, TiedCall, TiedRun, VOID_SLIP_MS, Verdict, starved, tie,
+};
+use crate::sandbox::{PACING_SLIP_KEY, RECEIVED_RATE_KEY};
 
 /// The report of runs that were started and not waited for.
 pub(super) fn report_started(plan: &Plan, started: &Started) -> Report {
@@ -133,9 +135,10 @@ fn api_failures(run: &RunState) -> Vec<RunFailure> {
         (Status::Cancelled, _) => say(FailureKind::RunCancelled, words),
         (other, _) => say(FailureKind::Infrastructure, format!("the run is still {}", other.as_str())),
     }
-    let slip = run.raw.get("metadata").and_then(|metadata| metadata.get(PACING_SLIP_KEY)).and_then(Value::as_f64);
-    if let Some(slip) = slip.filter(|slip| *slip > VOID_SLIP_MS) {
+    let told = |key: &str| run.raw.get("metadata").and_then(|metadata| metadata.get(key)).and_then(Value::as_f64);
+    if let Some(slip) = told(PACING_SLIP_KEY).filter(|slip| *slip > VOID_SLIP_MS) {
         say(FailureKind::PacingSlipped, format!("the caller was {slip:.0} ms late"));
     }
+    failures.extend(told(RECEIVED_RATE_KEY).and_then(starved));
     failures
 }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use super::super::settings::{chat_door, chirp_door, fits, token_door};
+use super::super::settings::{chat_door, chirp_door, fits, offer_door, pipecat_door, token_door};
 use super::closed_door;
 use crate::config::{Config, TokenDoorConfig};
 use crate::error::Failure;
 use crate::spelling::nearest;
+use crate::transport::pipecat::web_rtc;
 use crate::transport::telephony_ws::{Provider, TelephonyDoor};
 use crate::transport::web_socket::{Door, Entrance};
 use crate::transport::{Arrivals, WayOut};
@@ -48,6 +49,32 @@ const KINDS: &[Kind] = &[
         set_up: |config, listen| {
             let mut door = chat_door(config)?;
             door.listen = listen.unwrap_or(door.listen);
+            Ok(opening(door))
+        },
+    },
+    Kind {
+        name: web_rtc::DOOR,
+        shown: "a door for WebRTC offers",
+        chats: false,
+        configured: |config| config.doors.pipecat_webrtc.listen,
+        set_up: |config, listen| {
+            let mut door = offer_door(config)?;
+            door.listen = listen.unwrap_or(door.listen);
+            Ok(Box::pin(async {
+                let door = door.open().await.map_err(closed_door)?;
+                let shown = format!("{} {} ({})", web_rtc::DOOR, door.address(), door.url());
+                Ok(OpenDoor { shown, arrivals: door.into() })
+            }))
+        },
+    },
+    Kind {
+        name: "pipecat",
+        shown: "a Pipecat door",
+        chats: false,
+        configured: |config| config.doors.pipecat.door.listen,
+        set_up: |config, listen| {
+            let mut door = pipecat_door(config)?;
+            door.door.listen = listen.unwrap_or(door.door.listen);
             Ok(opening(door))
         },
     },

@@ -1,6 +1,7 @@
 //! Reads a start request, with the API's leniency (numbers may be texts, unknown keys are ignored) and its errors.
 
 mod form;
+mod pipecat;
 mod room;
 mod selection;
 mod spec;
@@ -18,7 +19,8 @@ use super::carrier::{Target, TestProfile};
 use super::project::{Agent, Project};
 use crate::caller::suite::Scenario;
 use crate::cekura::payload::{Mode, as_read, fix, parse_websocket_url, refusals};
-use crate::transport::{chat, chirp, livekit};
+use crate::transport::{chat, chirp, livekit, pipecat as bots};
+use pipecat::pipecat_target;
 use room::room_target;
 use selection::{Chosen, choose};
 
@@ -75,7 +77,7 @@ pub(super) const fn support(mode: Mode) -> Support {
         // A suite's channel decides.
         Mode::Chirp | Mode::Text | Mode::Websocket | Mode::ApiChat | Mode::Spec => Support::CarriedOut,
         Mode::Livekit | Mode::LivekitV2 | Mode::LivekitChat => Support::CarriedOut,
-        Mode::Pipecat | Mode::PipecatV2 => Support::NotYet("a Pipecat room"),
+        Mode::Pipecat | Mode::PipecatV2 => Support::CarriedOut,
         Mode::Sip => Support::NotYet("SIP"),
         Mode::Voice => Support::Never("a telephone carrier"),
         Mode::VapiWebrtc => Support::Never("Vapi's cloud"),
@@ -198,6 +200,9 @@ fn target(
     if matches!(mode, Mode::Livekit | Mode::LivekitV2 | Mode::LivekitChat) {
         return room_target(mode, project, agent, body, entry, variables);
     }
+    if matches!(mode, Mode::Pipecat | Mode::PipecatV2) {
+        return pipecat_target(mode, agent, body, entry, variables);
+    }
     let url = entry.get("websocket_url").or_else(|| body.get("websocket_url")).and_then(Value::as_str).map(str::to_owned);
     let own = if mode == Mode::Chirp { &agent.chirp_url } else { &agent.chat_url };
     let address = url.or_else(|| own.clone()).ok_or_else(|| match mode {
@@ -239,6 +244,7 @@ fn playable(mode: Mode, scenario: &Scenario) -> Result<(), Invalid> {
         Mode::Chirp => (chirp::CAPABILITY.wire, chirp::CAPABILITY.abilities),
         Mode::Livekit | Mode::LivekitV2 => (livekit::CAPABILITY.wire, livekit::CAPABILITY.abilities),
         Mode::LivekitChat => (livekit::chat::CAPABILITY.wire, livekit::chat::CAPABILITY.abilities),
+        Mode::Pipecat | Mode::PipecatV2 => (bots::CAPABILITY.wire, bots::CAPABILITY.abilities),
         _ => ("a chat", chat::ABILITIES),
     };
     let problems = match scenario.script() {

@@ -76,8 +76,8 @@ pub(in crate::sandbox) fn read_spec(body: &Value, project: &Project) -> Result<S
     {
         channel_body.insert("websocket_url".to_owned(), url.clone());
     }
-    if let Some(data) = body.get("livekit_data") {
-        channel_body.insert("livekit_data".to_owned(), data.clone());
+    for name in ["livekit_data", "pipecat_data"] {
+        channel_body.extend(body.get(name).map(|data| (name.to_owned(), data.clone())));
     }
     Ok(SpecRequest {
         mode,

@@ -23,6 +23,17 @@ pub enum PipecatError {
     /// It cannot be reached.
     #[error(transparent)]
     WebSocket(#[from] DialError),
+    /// It does not let us in.
+    #[error(
+        "{via} refused the call with {status}: the token in the address is missing, wrong, too old, or was used before. \
+             A Pipecat runner with `--ws-auth token` gives one in its answer to POST /start, for one call within five minutes"
+    )]
+    Refused {
+        /// The way out.
+        via: String,
+        /// 401 or 403.
+        status: u16,
+    },
     /// Over WebRTC, or a session could not be started.
     #[error(transparent)]
     WebRtc(#[from] WebRtcError),
@@ -61,14 +72,18 @@ pub async fn dial(
 ) -> Result<PipecatLeg, PipecatError> {
     let headers = web_socket::headers(url, headers)?;
     let config = web_socket::web_socket_config(MAX_MESSAGE);
-    let socket = web_socket::connect(url, "Pipecat", &headers, config, once, set_up).await?;
+    let via = web_socket::spelled(url, "pipecat-ws");
+    let socket = web_socket::connect(url, "Pipecat", &headers, config, once, set_up).await.map_err(|error| match error {
+        DialError::Authentication { status, .. } => PipecatError::Refused { via: via.clone(), status },
+        other => other.into(),
+    })?;
     set_up.enter(Stage::AgentReady);
-    let mut leg = PipecatLeg::new(socket, web_socket::spelled(url, "pipecat-ws"), rate);
+    let mut leg = PipecatLeg::new(socket, via.clone(), rate);
     let ready = std::future::poll_fn(|cx| leg.poll_beginning(cx));
     match tokio::time::timeout(READY_TIME, ready).await {
         Ok(Beginning::Begun) => {}
         Ok(Beginning::Gone(reason, detail)) => {
-            return Err(PipecatError::Gone { via: web_socket::spelled(url, "pipecat-ws"), reason, detail });
+            return Err(PipecatError::Gone { via, reason, detail });
         }
         Err(_) => tracing::info!("the bot does not say that it is ready: it has no RTVI, or is slow; it is called all the same"),
     }

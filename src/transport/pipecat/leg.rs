@@ -1,18 +1,17 @@
 //! A Pipecat bot's WebSocket as a call's leg.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::frames::{Audio, Frame, encode_audio};
+use super::hearing::Hearing;
 use super::rtvi::{self, Rtvi, Turn};
-use crate::audio::{Rate, Resampler};
+use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::web_socket::{Link, Read, Socket};
 
@@ -27,12 +26,11 @@ pub(super) const ABILITIES: Abilities = Abilities {
     ..Abilities::NONE
 };
 /// Frames that may wait for a bot that does not read: 5 s of 20 ms.
-const MOST_QUEUED: usize = 250;
+pub(super) const MOST_QUEUED: usize = 250;
 /// So many messages that make no sense are told of; then the call ends.
-const MOST_FAULTS: u32 = 100;
-const BAD_MESSAGE: &str = "BAD_MESSAGE";
-/// After so long without audio what the resampler holds back is given: a bot sends a frame every 40 ms while it speaks.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const MOST_FAULTS: u32 = 100;
+pub(super) const BAD_MESSAGE: &str = "BAD_MESSAGE";
+pub(super) const OTHER_SERIALIZER: &str = "a text message: the far side has another serializer than ProtobufFrameSerializer";
 /// Silence of this length in one frame is what a bot sends before it hangs up (2 s, `audio_out_end_silence_secs`).
 const FAREWELL_SILENCE: Duration = Duration::from_secs(1);
 
@@ -40,16 +38,12 @@ const FAREWELL_SILENCE: Duration = Duration::from_secs(1);
 pub struct PipecatLeg {
     link: Link,
     via: String,
-    rate: Rate,
     rtvi: Rtvi,
-    /// For the bot's audio, with the rate that it has; none where it has the call's.
-    resampler: Option<(Rate, Resampler)>,
+    hearing: Hearing,
     /// Silence that is left out if the bot hangs up after it.
     silence: Option<Audio>,
     events: VecDeque<LegEvent>,
     faults: u32,
-    /// When the resampler is emptied.
-    pause: Pin<Box<Sleep>>,
 }
 
 /// What happens before the call.
@@ -66,13 +60,11 @@ impl PipecatLeg {
         let mut leg = Self {
             link: Link::new(socket, None),
             via,
-            rate,
             rtvi: Rtvi::default(),
-            resampler: None,
+            hearing: Hearing::new(rate),
             silence: None,
             events: VecDeque::new(),
             faults: 0,
-            pause: Box::pin(tokio::time::sleep(Duration::ZERO)),
         };
         leg.say(rtvi::client_ready());
         leg
@@ -109,9 +101,7 @@ impl PipecatLeg {
                 Ok(frame) => frame.into_iter().for_each(|frame| self.take_frame(frame)),
                 Err(problem) => self.refuse(problem.to_string()),
             },
-            Read::Message(Message::Text(_)) => {
-                self.refuse("a text message: the bot's transport has another serializer than ProtobufFrameSerializer".to_owned());
-            }
+            Read::Message(Message::Text(_)) => self.refuse(OTHER_SERIALIZER.to_owned()),
             // Pings are answered by the WebSocket itself.
             Read::Message(_) | Read::Nothing => {}
             Read::NotUtf8 => self.close_deaf("text that is not UTF-8".to_owned()),
@@ -129,7 +119,7 @@ impl PipecatLeg {
             Frame::Message(text) => match self.rtvi.take(&text, &mut self.events) {
                 Ok(Some(Turn::Stops)) => {
                     let stop = self.events.pop_back();
-                    self.empty_resampler();
+                    self.hearing.empty(&mut self.events);
                     self.events.extend(stop);
                 }
                 Ok(Some(Turn::Interrupted)) => self.interrupted(),
@@ -137,11 +127,7 @@ impl PipecatLeg {
                 Err(problem) => self.fault(problem.to_string()),
             },
             Frame::Text(text) => self.events.push_back(LegEvent::Text(text)),
-            Frame::Transcription { text, user_id, timestamp } => {
-                let told =
-                    serde_json::json!({"pipecat": "transcription", "text": text, "user_id": user_id, "timestamp": timestamp});
-                self.events.push_back(LegEvent::Data(told));
-            }
+            Frame::Transcription { text, user_id, timestamp } => self.events.push_back(transcription(&text, &user_id, &timestamp)),
             Frame::Interruption => self.interrupted(),
         }
     }
@@ -156,8 +142,8 @@ impl PipecatLeg {
 
     /// A bot says this at the start of each of the caller's turns, whether it speaks or not: it is no sign of a barge-in.
     fn interrupted(&mut self) {
-        self.events.retain(|event| !matches!(event, LegEvent::Audio(_)));
-        (self.silence, self.resampler) = (None, None);
+        self.silence = None;
+        self.hearing.forget();
         self.events.push_back(LegEvent::Clear);
     }
 
@@ -167,50 +153,21 @@ impl PipecatLeg {
             self.silence.replace(audio)
         } else {
             let held = self.silence.take();
-            held.into_iter().for_each(|silence| self.hear(silence));
+            held.into_iter().for_each(|silence| self.hearing.take(silence, &mut self.events));
             Some(audio)
         };
-        held.into_iter().for_each(|audio| self.hear(audio));
+        held.into_iter().for_each(|audio| self.hearing.take(audio, &mut self.events));
     }
+}
 
-    fn hear(&mut self, Audio { rate, samples }: Audio) {
-        if self.resampler.as_ref().is_some_and(|(from, _)| *from != rate) {
-            self.empty_resampler();
-            self.resampler = None;
-        }
-        let samples = if rate == self.rate {
-            samples
-        } else {
-            let (_, resampler) = self.resampler.get_or_insert_with(|| (rate, Resampler::new(rate, self.rate)));
-            let mut converted = Vec::with_capacity(samples.len());
-            resampler.push(&samples, &mut converted);
-            self.pause.as_mut().reset(Instant::now() + PAUSE);
-            converted
-        };
-        if !samples.is_empty() {
-            self.events.push_back(LegEvent::Audio(samples));
-        }
-    }
-
-    /// Gives the end of what the bot said.
-    fn empty_resampler(&mut self) {
-        let Some((_, resampler)) = self.resampler.as_mut().filter(|(_, resampler)| resampler.holds_back()) else { return };
-        let mut rest = Vec::new();
-        resampler.flush(&mut rest);
-        self.events.push_back(LegEvent::Audio(rest));
-    }
-
-    fn poll_pause(&mut self, cx: &mut Context<'_>) {
-        let holds_back = self.resampler.as_ref().is_some_and(|(_, resampler)| resampler.holds_back());
-        if holds_back && self.pause.as_mut().poll(cx).is_ready() {
-            self.empty_resampler();
-        }
-    }
+/// A transcription frame's meaning for the call: whose words they are is the far side's to tell.
+pub(super) fn transcription(text: &str, user_id: &str, timestamp: &str) -> LegEvent {
+    LegEvent::Data(json!({"pipecat": "transcription", "text": text, "user_id": user_id, "timestamp": timestamp}))
 }
 
 impl Leg for PipecatLeg {
     fn rate(&self) -> Rate {
-        self.rate
+        self.hearing.rate()
     }
 
     fn abilities(&self) -> Abilities {
@@ -224,7 +181,7 @@ impl Leg for PipecatLeg {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
             let sent = self.link.send_on(&mut self.events, cx);
-            self.poll_pause(cx);
+            self.hearing.poll_pause(&mut self.events, cx);
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
             }
@@ -247,7 +204,7 @@ impl Leg for PipecatLeg {
             return;
         }
         match command {
-            LegCommand::Audio(samples) => self.link.push_binary(|| encode_audio(self.rate, samples), MOST_QUEUED),
+            LegCommand::Audio(samples) => self.link.push_binary(|| encode_audio(self.hearing.rate(), samples), MOST_QUEUED),
             LegCommand::Text(text) => self.say(rtvi::send_text(text)),
             LegCommand::Dtmf(digit) => self.say(rtvi::dtmf(digit)),
             LegCommand::Data(data) => self.say(rtvi::data(data)),
@@ -257,6 +214,8 @@ impl Leg for PipecatLeg {
             LegCommand::Hangup(reason @ (EndReason::ProtocolError | EndReason::IdleTimeout)) => {
                 self.link.close(reason, "the other side of the call was refused".to_owned(), CloseCode::Policy);
             }
+            // This is how Pipecat's own clients leave. `disconnect-bot` would let the bot say to its end what it has queued, and keep
+            // the call open until then.
             LegCommand::Hangup(reason) => self.link.close(reason, String::new(), CloseCode::Normal),
             // The bot hears the caller, and finds out for itself.
             _ => {}

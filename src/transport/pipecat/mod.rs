@@ -8,25 +8,34 @@
 //!
 //! A bot hangs up by a frame of two seconds of silence and a close: this silence is no part of the call. There is no message for
 //! the caller's hang-up but the close.
+//!
+//! The door takes calls from Pipecat's clients: there we are the [bot](Bot).
 
+mod bot;
+mod caller;
 mod dial;
+mod door;
 mod frames;
+mod hearing;
 mod leg;
 pub mod rtvi;
 pub mod web_rtc;
 
+pub use bot::{Bot, Understood};
+pub use caller::PipecatCallerLeg;
 pub use dial::{MAX_MESSAGE, PipecatError, dial};
+pub use door::PipecatDoor;
 pub use frames::{Audio, BadFrame, Frame, encode_audio};
 pub use leg::PipecatLeg;
 
 use super::Capability;
 
 /// What the wire can do, for the table in the README.
-pub(in crate::transport) const CAPABILITY: Capability = Capability {
+pub(crate) const CAPABILITY: Capability = Capability {
     wire: "Pipecat WebSocket",
-    way_in: None,
+    way_in: Some("`[doors.pipecat]`, ws:// and wss://"),
     way_out: Some("`pipecat-ws://`, `pipecat-wss://`"),
-    audio: "16 kHz out (`--rate`), any in, s16le",
+    audio: "s16le; to a bot 16 kHz (`--rate`), to a client 24 kHz (`rate`), any in",
     abilities: leg::ABILITIES,
     tried: "`pipecat-ai` 1.14.0",
 };

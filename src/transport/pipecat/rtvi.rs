@@ -12,7 +12,7 @@ use crate::call::{FunctionCall, FunctionResult, LegEvent, Mark, MarkSource};
 /// The protocol that we announce. Every bot takes it: one of another version says so and goes on.
 pub const VERSION: &str = "2.2.0";
 /// The label of every message.
-const LABEL: &str = "rtvi-ai";
+pub(super) const LABEL: &str = "rtvi-ai";
 /// The fault of a bot that says that something went wrong in it.
 pub const BOT_ERROR: &str = "BOT_ERROR";
 
@@ -46,6 +46,8 @@ pub struct Rtvi {
     utterances: u64,
     /// The utterance that has not ended.
     speaking: Option<String>,
+    /// What of a sentence has been spoken, where the bot tells it word by word.
+    spoken: Option<String>,
 }
 
 /// What a message means beside the call's events.
@@ -76,7 +78,8 @@ impl Rtvi {
         }
         let kind = message.get("type").and_then(Value::as_str);
         let kind = kind.ok_or(BadMessage::Field { kind: String::new(), field: "type", wanted: "string" })?;
-        let message = Message { kind, data: message.get("data").unwrap_or(&Value::Null) };
+        let field = |name: &str| message.get(name).unwrap_or(&Value::Null);
+        let message = Message { kind, id: field("id"), data: field("data") };
         match kind {
             "bot-ready" => {
                 self.version = Some(message.text("version")?.to_owned());
@@ -89,15 +92,12 @@ impl Rtvi {
                 return Ok(Some(Turn::Stops));
             }
             "bot-interrupted" => {
+                out.extend(self.spoken.take().map(LegEvent::Transcript));
                 out.extend([message.as_data()]);
                 return Ok(Some(Turn::Interrupted));
             }
             // Since version 2 as it was spoken, before that as the model wrote it, a sentence at a time.
-            "bot-output" if self.tells_what_is_spoken() => {
-                if message.data.get("spoken_status").and_then(Value::as_str) == Some("completed") {
-                    out.extend([LegEvent::Transcript(message.text("text")?.to_owned())]);
-                }
-            }
+            "bot-output" if self.tells_what_is_spoken() => out.extend(self.output(&message)?),
             "bot-transcription" if !self.tells_what_is_spoken() => {
                 out.extend([LegEvent::Transcript(message.text("text")?.to_owned())]);
             }
@@ -126,6 +126,25 @@ impl Rtvi {
     fn tells_what_is_spoken(&self) -> bool {
         let major = self.version.as_deref().and_then(|version| version.split('.').next());
         major.and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 2)
+    }
+
+    /// A sentence comes when it is begun, as far as it is spoken, and when it is over; what is not spoken comes once.
+    fn output(&mut self, message: &Message<'_>) -> Result<Option<LegEvent>, BadMessage> {
+        let text = message.text("text")?.to_owned();
+        let told = |field: &str| message.data.get(field);
+        Ok(match told("spoken_status").and_then(Value::as_str) {
+            Some("completed") => {
+                self.spoken = None;
+                Some(LegEvent::Transcript(text))
+            }
+            Some("in-progress") => {
+                let so_far = told("spoken_progress").and_then(|progress| progress.get("accumulated_text")?.as_str());
+                self.spoken = so_far.map(str::trim).filter(|words| !words.is_empty()).map(str::to_owned);
+                None
+            }
+            _ if told("will_be_spoken") == Some(&Value::Bool(false)) => Some(LegEvent::Text(text)),
+            _ => None,
+        })
     }
 
     fn starts(&mut self) -> Option<LegEvent> {
@@ -167,7 +186,7 @@ pub fn data(data: &Value) -> String {
     message("client-message", json!({"t": "data", "d": data}))
 }
 
-fn message(kind: &str, data: Value) -> String {
+pub(super) fn message(kind: &str, data: Value) -> String {
     json!({"label": LABEL, "type": kind, "id": Uuid::new_v4().to_string(), "data": data}).to_string()
 }
 
@@ -178,6 +197,8 @@ fn mark(utterance: String) -> Mark {
 /// A message of RTVI.
 struct Message<'a> {
     kind: &'a str,
+    /// Of an answer: that of what it answers.
+    id: &'a Value,
     data: &'a Value,
 }
 
@@ -195,6 +216,9 @@ impl Message<'_> {
             other => drop(told.insert("data".to_owned(), other.clone())),
         }
         told.insert("rtvi".to_owned(), self.kind.into());
+        if self.kind == "server-response" {
+            told.insert("id".to_owned(), self.id.clone());
+        }
         LegEvent::Data(Value::Object(told))
     }
 

@@ -1,6 +1,6 @@
-"""Starts a livekit_v2 run with the cekura package's client, waits for it, and reads its run.
+"""Starts a run with the cekura package's client, waits for it, and reads its run.
 
-usage: sdk_livekit.py BASE_URL API_KEY REQUEST_JSON
+usage: sdk_run.py METHOD BASE_URL API_KEY REQUEST_JSON, METHOD being one of `client.scenarios`: run_livekit_v2, run_pipecat, …
 
 Prints {"started", "result", "run"}; a start that is refused prints {"refused": STATUS, "body"}.
 """
@@ -10,10 +10,10 @@ import sys
 from cekura import Cekura
 from cekura._exceptions import APIError
 
-BASE, KEY, REQUEST = sys.argv[1:4]
+METHOD, BASE, KEY, REQUEST = sys.argv[1:5]
 client = Cekura(api_key=KEY, base_url=BASE)
 try:
-    started = client.scenarios.run_livekit_v2(**json.loads(REQUEST))
+    started = getattr(client.scenarios, METHOD)(**json.loads(REQUEST))
 except APIError as error:
     print(json.dumps({"refused": error.status_code, "body": str(error)}))
     sys.exit()

@@ -1,0 +1,59 @@
+//! The door: a WebSocket server that Pipecat's clients call, as they call a bot.
+
+use std::net::SocketAddr;
+
+use tokio_tungstenite::tungstenite::http::Response;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use super::PipecatCallerLeg;
+use crate::audio::Rate;
+use crate::transport::web_socket::{Admitted, Entrance, Request, Taken, TlsFiles, TokenDoor, web_socket_config};
+
+/// How a door for Pipecat's clients is set up.
+#[derive(Debug, Clone)]
+pub struct PipecatDoor {
+    /// Where it is, and who may come in.
+    pub door: TokenDoor,
+    /// The rate of what clients get. A bot speaks at 24 kHz where it says nothing else, and clients count on it: what plays the
+    /// sound in a browser does not look at a frame's rate.
+    pub rate: Rate,
+}
+
+impl PipecatDoor {
+    /// The rate of a bot that says nothing else (`audio_out_sample_rate`).
+    pub const RATE: Rate = Rate::HZ_24000;
+}
+
+impl Entrance for PipecatDoor {
+    fn wire(&self) -> &'static str {
+        "pipecat"
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.door.listen
+    }
+
+    fn tls(&self) -> Option<&TlsFiles> {
+        self.door.tls.as_ref()
+    }
+
+    fn guarded(&self) -> bool {
+        self.door.token.is_some()
+    }
+
+    fn max_calls(&self) -> usize {
+        self.door.max_calls
+    }
+
+    fn web_socket(&self) -> WebSocketConfig {
+        web_socket_config(self.door.max_message)
+    }
+
+    fn refusal(&self, request: &Request) -> Option<Response<String>> {
+        self.door.refusal(request)
+    }
+
+    async fn admit(&self, taken: Taken) -> Result<Admitted, String> {
+        Ok(PipecatCallerLeg::new(taken, self.rate, self.door.idle).into())
+    }
+}
