@@ -51,5 +51,8 @@ pub(in crate::transport) const CAPABILITIES: [Capability; 6] = [
         tried: "`pipecat-ai` 1.14.0",
         ..capability("Vonage", "`[doors.vonage]`", "`vonage+ws://`, `vonage+wss://`", "8, 16 or 24 kHz, s16le")
     },
-    capability("Genesys AudioHook", "`[doors.genesys]`", "`genesys+ws://`, `genesys+wss://`", "8 kHz, mu-law"),
+    Capability {
+        tried: "`pipecat-ai` 1.14.0",
+        ..capability("Genesys AudioHook", "`[doors.genesys]`", "`genesys+ws://`, `genesys+wss://`", "8 kHz, mu-law")
+    },
 ];
