@@ -7,7 +7,8 @@
 //!
 //! [agent]                               # whom the doors connect to: the agent under test
 //! to = "chirp://127.0.0.1:9000/"        # or chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://…,
-//!                                       # livekit-console:COMMAND, chat://…, chats://…, chat-process:COMMAND, openai:URL
+//!                                       # livekit-console:COMMAND, pipecat-ws://…, twilio+ws://…, chat://…, chats://…,
+//!                                       # chat-process:COMMAND, openai:URL
 //! rate = 16000                          # of a process, Hz
 //! dial_s = 20                           # how long a livekit-console agent may take to dial, and each step into a room
 //! credentials_file = "agent.secret"     # user:password
@@ -37,6 +38,23 @@
 //! agent_name = "my-agent"               # the agent that is dispatched
 //! url = "wss://livekit.example.com"     # where LIVEKIT_URL is not set
 //! max_calls = 64                        # more are left to other workers of the same name
+//!
+//! [doors.pipecat-webrtc]                # offers to a Pipecat bot's server (/api/offer, /start), and a page for browsers
+//! listen = "127.0.0.1:7860"
+//! certificate = "door.pem"              # with `key`: https:// instead of http://
+//! key = "door.key"
+//! token_file = "door.token"             # Authorization: Bearer or ?token=; needed when `listen` is not loopback
+//! max_calls = 64
+//!
+//! [doors.twilio]                        # or telnyx, plivo, exotel, vonage, genesys: a phone provider calls us
+//! listen = "127.0.0.1:8771"
+//! certificate = "door.pem"              # with `key`
+//! key = "door.key"
+//! token_file = "door.token"             # or TRUNKLINE_DOOR_TOKEN: what the provider shows as ?token=…, as the path's last
+//!                                       # segment or as Authorization: Bearer; needed when `listen` is not loopback
+//! max_calls = 64
+//! max_message = 1048576                 # bytes
+//! idle_s = 60                           # a provider that sends nothing for so long is closed
 //!
 //! [sandbox]
 //! webhook_url = "http://127.0.0.1:9100/hook"
@@ -135,9 +153,30 @@ pub struct Doors {
     /// `[doors.livekit]`
     #[serde(default)]
     pub livekit: LiveKitDoorConfig,
+    /// `[doors.pipecat-webrtc]`
+    #[serde(default, rename = "pipecat-webrtc")]
+    pub pipecat_webrtc: OfferDoorConfig,
     /// `[doors.pipecat]`
     #[serde(default)]
     pub pipecat: PipecatDoorConfig,
+    /// `[doors.twilio]`
+    #[serde(default)]
+    pub twilio: TokenDoorConfig,
+    /// `[doors.telnyx]`
+    #[serde(default)]
+    pub telnyx: TokenDoorConfig,
+    /// `[doors.plivo]`
+    #[serde(default)]
+    pub plivo: TokenDoorConfig,
+    /// `[doors.exotel]`
+    #[serde(default)]
+    pub exotel: TokenDoorConfig,
+    /// `[doors.vonage]`
+    #[serde(default)]
+    pub vonage: TokenDoorConfig,
+    /// `[doors.genesys]`
+    #[serde(default)]
+    pub genesys: TokenDoorConfig,
 }
 
 /// `[doors.chirp]`
@@ -199,6 +238,21 @@ pub struct TokenDoorConfig {
     pub idle_s: Option<u64>,
 }
 
+/// `[doors.pipecat-webrtc]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct OfferDoorConfig {
+    /// Address and port.
+    pub listen: Option<SocketAddr>,
+    /// A PEM file; with `key`.
+    pub certificate: Option<PathBuf>,
+    /// A PEM file; with `certificate`.
+    pub key: Option<PathBuf>,
+    /// A file with the token that a client must show.
+    pub token_file: Option<PathBuf>,
+    /// Calls at the same time.
+    pub max_calls: Option<usize>,
+}
+
 /// `[doors.livekit]`
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct LiveKitDoorConfig {
@@ -221,11 +275,10 @@ pub struct PipecatDoorConfig {
 }
 
 /// The keys of a [`TokenDoorConfig`].
-#[allow(dead_code)]
 const TOKEN_DOOR: &[&str] = &["listen", "certificate", "key", "token_file", "max_calls", "max_message", "idle_s"];
 
 /// The keys of each table: a table is named by its path.
-const KEYS: [(&str, &[&str]); 9] = [
+const KEYS: [(&str, &[&str]); 16] = [
     ("", &["tts", "out", "personalities", "agent", "doors", "sandbox"]),
     ("sandbox", &["webhook_url", "webhook_secret_file", "max_calls", "max_recorded_mb", "metrics"]),
     (
@@ -240,10 +293,20 @@ const KEYS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("agent", &["to", "rate", "dial_s", "credentials_file", "chat_secret_file"]),
-    ("doors", &["chirp", "chat", "livekit", "pipecat"]),
+    (
+        "doors",
+        &["chirp", "chat", "livekit", "pipecat", "pipecat-webrtc", "twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"],
+    ),
+    ("doors.pipecat-webrtc", &["listen", "certificate", "key", "token_file", "max_calls"]),
     ("doors.chirp", &["listen", "certificate", "key", "credentials_file", "max_calls", "max_message", "idle_s"]),
     ("doors.pipecat", &["listen", "certificate", "key", "token_file", "max_calls", "max_message", "idle_s", "rate"]),
     ("doors.livekit", &["agent_name", "url", "max_calls"]),
+    ("doors.twilio", TOKEN_DOOR),
+    ("doors.telnyx", TOKEN_DOOR),
+    ("doors.plivo", TOKEN_DOOR),
+    ("doors.exotel", TOKEN_DOOR),
+    ("doors.vonage", TOKEN_DOOR),
+    ("doors.genesys", TOKEN_DOOR),
     ("doors.chat", &["listen", "certificate", "key", "secret_file", "agent_speaks_first", "max_calls", "max_message", "idle_s"]),
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! who calls                         trunkline                                the agent under test
-//! Cekura ───────────┐                                            ┌── CHIRP, Pipecat or chat WebSocket, LiveKit room
+//! Cekura ───────────┐                                            ┌── CHIRP, Pipecat, phone or chat WebSocket, LiveKit
 //! sandbox (a local  ├─ door ─ Leg ─►  Call  ─► Leg ─ dial ───────┼── a child process
 //!   Cekura stand-in)│            one task, one clock             └── OpenAI-compatible HTTP
 //! scripted caller ──┘             │      │
@@ -14,9 +14,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`audio`] | pure: rates, resampling, speech detection, Opus, WAV |
+//! | [`audio`] | pure: rates, resampling, speech detection, G.711, Opus, WAV |
 //! | [`call`] | legs, the bridge between two of them, playout, clocks, events |
-//! | [`transport`] | one folder a wire: CHIRP, chat, child processes, LiveKit with the WebRTC under it, Pipecat |
+//! | [`transport`] | one folder a wire: CHIRP, chat, child processes, LiveKit with the WebRTC under it, Pipecat, telephony providers |
 //! | [`caller`] | the scripted caller, by voice or in writing: test suites, speech and effects, turn taking, personalities |
 //! | [`agent`] | small voice agents for demos and tests |
 //! | [`record`] | a call's folder: tracks, stereo, events, crash safety, repair |

@@ -190,6 +190,54 @@ fn what_an_interruption_throws_away_is_counted_and_not_recorded() {
 }
 
 #[test]
+fn a_checkpoint_is_reached_when_all_before_it_was_heard_and_not_when_it_came() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_8000);
+    line.at(Duration::ZERO, Side::Agent, LegEvent::Checkpoint(1));
+    assert_eq!(line.kept.told_agent, ["Reached(1)"], "nothing was said before it");
+    // Two seconds in one burst, with a checkpoint after the first and after the second.
+    for number in [2, 3] {
+        line.at(500 * MS, Side::Agent, LegEvent::Audio(vec![5; 8000]));
+        line.at(500 * MS, Side::Agent, LegEvent::Checkpoint(number));
+    }
+    for (reached, moment) in [(2, 1500 * MS), (3, 2500 * MS)] {
+        line.run_to(moment - MS);
+        assert_eq!(line.kept.told_agent.len(), reached - 1, "{:?}", line.kept.told_agent);
+        line.run_to(moment);
+        assert_eq!(line.kept.told_agent.last(), Some(&format!("Reached({reached})")));
+    }
+}
+
+#[test]
+fn what_a_speaker_takes_back_is_not_heard_and_its_checkpoints_are_reached_at_once() {
+    let mut line = Line::new(Rate::HZ_16000, Rate::HZ_8000);
+    for number in [1, 2] {
+        line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(vec![5; 8 * 4000]));
+        line.at(Duration::ZERO, Side::Agent, LegEvent::Checkpoint(number));
+    }
+    line.at(1000 * MS, Side::Agent, LegEvent::Clear);
+    assert_eq!(line.kept.told_agent, ["Reached(1)", "Reached(2)"]);
+    assert_eq!(line.kept.told_caller, ["clear"], "what the listener's leg still has is thrown away too");
+    // What is said next is heard from now on, and its checkpoint waits for nothing that was taken back.
+    line.at(3000 * MS, Side::Agent, LegEvent::Audio(vec![6; 800]));
+    line.at(3000 * MS, Side::Agent, LegEvent::Checkpoint(3));
+    line.run_to(3099 * MS);
+    assert_eq!(line.kept.told_agent.len(), 2);
+    line.run_to(3100 * MS);
+    assert_eq!(line.kept.told_agent.last().map(String::as_str), Some("Reached(3)"));
+    line.at(3500 * MS, Side::Agent, LegEvent::Clear);
+    line.at(3500 * MS, Side::Agent, LegEvent::Checkpoint(4));
+    assert_eq!(line.kept.told_agent.last().map(String::as_str), Some("Reached(4)"), "nothing waits");
+    let recorded = track(&line.kept.agent);
+    let heard = recorded.iter().filter(|sample| **sample == 5).count() as f64 / 8.0;
+    assert!((1000.0..=1040.0).contains(&heard), "{heard} ms were heard before the rest was taken back");
+    let discarded: Vec<f64> = line.logged(|event| match event.event {
+        Event::Discarded { discarded_ms, .. } => Some(discarded_ms),
+        _ => None,
+    });
+    assert_eq!(discarded, [8000.0 - heard], "told once: a clear of nothing is none");
+}
+
+#[test]
 fn a_scripted_mark_keeps_its_sample_through_bursts_discards_and_pauses() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_8000);
     // The agent: 1 s at once; then a burst that is cut after about 0.5 s; then, much later, a marked word.

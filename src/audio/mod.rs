@@ -1,14 +1,16 @@
-//! Pure audio: rates, resampling, speech detection, Opus and WAV files. Nothing here owns a clock, a task or a socket.
+//! Pure audio: rates, resampling, speech detection, G.711, Opus and WAV files. Nothing here owns a clock, a task or a socket.
 //!
 //! Samples are 16-bit signed PCM, one channel, everywhere.
 
 mod detector;
+mod g711;
 pub mod opus;
 mod rate;
 mod resample;
 mod wav;
 
 pub use detector::{SpeechChange, SpeechDetector};
+pub use g711::Law;
 pub use rate::{FRAME, Rate, UnknownRate};
 pub use resample::{Resampler, resample};
 pub use wav::{WavError, read_wav, trim};

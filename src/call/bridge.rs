@@ -64,6 +64,7 @@ struct Direction {
     rates: (Rate, Rate),
     marks: VecDeque<PendingMark>,
     notes: VecDeque<(u64, Note)>,
+    checkpoints: VecDeque<Checkpoint>,
     /// The utterance of which the listener was told the start and not yet the stop.
     open: Option<Mark>,
     late: Late,
@@ -88,6 +89,14 @@ struct PendingMark {
     start: bool,
     /// A stop is told to the listener once it was given what the speaker sent before the stop.
     tell_after: Option<u64>,
+}
+
+/// A place in its stream at which a source is to be told that all before it was heard.
+#[derive(Debug)]
+struct Checkpoint {
+    number: u64,
+    /// In the source's stream.
+    position: u64,
 }
 
 /// What a source tells of its own audio, with its place in the source's stream: it waits until the track has reached it.
@@ -138,6 +147,12 @@ impl Bridge {
             LegEvent::SpeechStarted(mark) => self.speech_started(now, side, mark, out),
             LegEvent::SpeechStopped(mark) => self.direction(side).expect_mark(mark, false),
             LegEvent::Clear => self.direction(side).interrupt(now, out),
+            LegEvent::Checkpoint(number) => {
+                let direction = self.direction(side);
+                direction.expect_checkpoint(number);
+                direction.settle_checkpoints(now, out);
+            }
+            LegEvent::Heard(utterance) => log(out, now, Some(side), Event::Heard { utterance }),
             LegEvent::Hangup { reason, detail } => {
                 let cut_short = self.script_open && side == Side::Agent && reason == EndReason::HungUp;
                 let reason = if cut_short { EndReason::AgentHungUp } else { reason };
@@ -257,6 +272,7 @@ impl Bridge {
             direction.settle_marks(now, out);
         }
         direction.settle_marks(now, out);
+        direction.settle_checkpoints(now, out);
         let skipped = direction.playout.take_skipped();
         if skipped > 0 {
             let skipped_ms = direction.playout.rate().millis_of(skipped);
@@ -281,6 +297,7 @@ impl Direction {
             rates: (source.rate, sink.rate),
             marks: VecDeque::new(),
             notes: VecDeque::new(),
+            checkpoints: VecDeque::new(),
             open: None,
             late: Late::default(),
             supply: (!source.abilities.continuous_source).then(|| Supply::new(source.rate)),
@@ -289,7 +306,8 @@ impl Direction {
 
     fn next_wake(&self) -> Option<CallTime> {
         let holding = self.fill_silence || self.resampler.as_ref().is_some_and(Resampler::holds_back);
-        self.playout.next_due().or_else(|| self.playout.silent_from().filter(|_| holding))
+        let due = self.playout.next_due().or_else(|| self.playout.silent_from().filter(|_| holding));
+        due.into_iter().chain(self.next_checkpoint()).min()
     }
 
     fn drained(&self) -> bool {
@@ -349,6 +367,28 @@ impl Direction {
         }
         let tell_after = (!start).then_some(given);
         self.marks.push_back(PendingMark { mark, position, start, tell_after });
+    }
+
+    /// Of very many the oldest are as good as reached: no far side can make them pile up.
+    fn expect_checkpoint(&mut self, number: u64) {
+        let position = if self.checkpoints.len() < MARKS_KEPT { self.playout.given() } else { 0 };
+        self.checkpoints.push_back(Checkpoint { number, position });
+    }
+
+    /// When the first checkpoint is reached, if all audio before it has been let go.
+    fn next_checkpoint(&self) -> Option<CallTime> {
+        let released = self.playout.given() - self.playout.waiting();
+        let first = self.checkpoints.front().filter(|first| first.position <= released)?;
+        // What is let go is a little ahead of its moment; what was thrown away has none.
+        Some(self.place(first.position, false).min(self.playout.head()).at(self.rates.0))
+    }
+
+    fn settle_checkpoints(&mut self, now: CallTime, out: &mut impl Outlet) {
+        while self.next_checkpoint().is_some_and(|at| at <= now)
+            && let Some(reached) = self.checkpoints.pop_front()
+        {
+            out.command(self.from, LegCommand::Reached(reached.number));
+        }
     }
 
     fn expect_note(&mut self, position: u64, note: Note) {
@@ -447,6 +487,9 @@ impl Direction {
             log(out, now, Some(self.from), Event::Discarded { discarded_ms, sample: cleared.at.get() });
         }
         out.command(self.from.other(), LegCommand::Clear);
+        for Checkpoint { number, .. } in self.checkpoints.drain(..) {
+            out.command(self.from, LegCommand::Reached(number));
+        }
         // A speaker that follows a script says itself where it stopped; nothing of it was cut here.
         let scripted = self.open.as_ref().is_some_and(|mark| mark.source == MarkSource::Script);
         if cleared.samples == 0 && scripted {

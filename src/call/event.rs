@@ -123,6 +123,11 @@ pub enum Event {
         /// Where in the side's own track the audio would have gone on.
         sample: u64,
     },
+    /// `side`'s own line says that it has played the other side's utterance of this name to its end.
+    Heard {
+        /// The utterance.
+        utterance: String,
+    },
     /// Silence of `side` was left out, so that what follows does not come later than it must.
     SilenceSkipped {
         /// How much, in milliseconds.

@@ -100,6 +100,11 @@ pub enum LegEvent {
     SpeechStopped(Mark),
     /// The party takes back what it said and the other side has not heard yet: what waits to be played is thrown away.
     Clear,
+    /// The party wants to know when the audio that it gave so far was heard, or thrown away: [`LegCommand::Reached`] with the same
+    /// number answers it.
+    Checkpoint(u64),
+    /// The party has heard the other side's utterance of this name to its end.
+    Heard(String),
     /// A keypad digit.
     Dtmf(char),
     /// Text.
@@ -250,6 +255,8 @@ pub enum LegCommand<'a> {
     Audio(&'a [i16]),
     /// The other party was interrupted, or takes back what it said: throw away what of its audio is still queued.
     Clear,
+    /// The audio before [`LegEvent::Checkpoint`] of this number was heard, or thrown away.
+    Reached(u64),
     /// The other party began to speak. The mark's position counts the samples that this leg was given.
     SpeechStarted(&'a Mark),
     /// The other party stopped speaking, or was stopped. Its utterance is the one of the start.

@@ -35,7 +35,7 @@ adds up set-up time, each of its stages and response latency (percentiles by nea
 measured), failures by kind, and how loaded this machine was. A call in which this machine itself was late is void, not failed,
 and its times are left out. Ctrl-C ends the calls that go on; what is done is reported.")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, pipecat-ws://…, …
+    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, pipecat-ws://…, twilio+ws://…, …
     /// [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,

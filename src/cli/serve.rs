@@ -30,12 +30,16 @@ use doors::{CHAT, CHIRP, DoorFlag};
   trunkline serve --to process:./agent.py --listen 127.0.0.1:8765
   trunkline serve --to 'openai:http://127.0.0.1:4000/v1?model=local' --chat-listen 127.0.0.1:8766
   trunkline serve --to process:./agent.py --livekit-agent-name my-agent
+  trunkline serve --to process:./agent.py --door twilio=127.0.0.1:8771
 
 trunkline.toml:
   [agent]
   to = \"chirp://127.0.0.1:9000/\"
   [doors.chirp]
   listen = \"127.0.0.1:8765\"
+
+Doors by name: chirp, chat, twilio, telnyx, plivo, exotel, vonage, genesys. A phone provider's door that is not on loopback needs a
+token: token_file under [doors.NAME], or TRUNKLINE_DOOR_TOKEN.
 
 In front of an agent of text only (chat://, chat-process:, openai:) stands a chat door, in front of any other a CHIRP door.
 The LiveKit door opens no port: it registers as an agent worker with the LiveKit server of LIVEKIT_URL, LIVEKIT_API_KEY and
@@ -44,8 +48,8 @@ their end; the second ends them.
 
 When it is stopped it writes report.json and junit.xml of all its calls into the folder.")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit-console:COMMAND, chat://HOST:PORT/PATH, chat-process:COMMAND or
-    /// openai:URL?model=NAME [default: `to` of the configuration]
+    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit-console:COMMAND, pipecat-ws://…, twilio+ws://…,
+    /// chat://HOST:PORT/PATH, chat-process:COMMAND or openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
     /// Rate of a process, or at which a Pipecat bot takes audio, in Hz

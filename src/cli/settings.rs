@@ -18,6 +18,7 @@ use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
 use crate::transport::livekit::{Server, WorkerOptions};
 use crate::transport::pipecat::PipecatDoor;
+use crate::transport::pipecat::web_rtc::{IceServers, OfferDoor};
 use crate::transport::web_socket::{TlsFiles, TokenDoor};
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
@@ -88,7 +89,7 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
     let to = to.or(config.agent.to.as_ref()).cloned().ok_or_else(|| {
         Failure::usage("no agent to connect to").hint(
             "give --to chirp://HOST:PORT/, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
-                   chat://HOST:PORT/, chat-process:COMMAND or \
+                   pipecat-ws://HOST:PORT/PATH, twilio+ws://HOST:PORT/PATH, chat://HOST:PORT/, chat-process:COMMAND or \
                    openai:URL?model=NAME, or set `to` under [agent] in trunkline.toml",
         )
     })?;
@@ -102,8 +103,31 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
         Some(dial_s) => seconds("dial_s under [agent]", dial_s)?,
         None => defaults.dial_time,
     };
-    let livekit = livekit_server()?;
-    Ok((to, ConnectOptions { rate, credentials, chat_secret, openai_key, livekit, dial_time, ..defaults }))
+    let pipecat_key = std::env::var("PIPECAT_API_KEY").ok().and_then(|key| Secret::new(&key));
+    let (livekit, pipecat_ice) = (livekit_server()?, pipecat_ice()?);
+    let connect =
+        ConnectOptions { rate, credentials, chat_secret, openai_key, pipecat_key, pipecat_ice, livekit, dial_time, ..defaults };
+    Ok((to, connect))
+}
+
+/// STUN and TURN servers for Pipecat's WebRTC, as Pipecat's own runner takes them from the environment.
+fn pipecat_ice() -> Result<IceServers, Failure> {
+    const NAME: &str = "PIPECAT_ICE_SERVERS";
+    let text = std::env::var(NAME).unwrap_or_default();
+    IceServers::parse(&text).map_err(|error| Failure::usage(format!("{NAME}: {error}")))
+}
+
+/// The door that takes Pipecat's WebRTC offers.
+pub(super) fn offer_door(config: &Config) -> Result<OfferDoor, Failure> {
+    let door = &config.doors.pipecat_webrtc;
+    Ok(OfferDoor {
+        listen: door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 7860).into()),
+        tls: tls_files("doors.pipecat-webrtc", door.certificate.as_ref(), door.key.as_ref())?,
+        token: secret("TRUNKLINE_DOOR_TOKEN", door.token_file.as_deref()).map_err(Failure::usage)?,
+        max_calls: door.max_calls.unwrap_or(64),
+        ice: pipecat_ice()?,
+        agent_speaks_first: None,
+    })
 }
 
 /// How a result or a run is waited for.
@@ -185,7 +209,7 @@ pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
 }
 
 /// A door whose callers show a token, as the configuration has it under `[doors.NAME]`.
-fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
+pub(super) fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
     let table = format!("doors.{name}");
     let plain = TokenDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], usual_port).into()));
     Ok(TokenDoor {

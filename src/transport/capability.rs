@@ -1,7 +1,7 @@
 //! What each wire can do: one table, from the constants that the legs themselves use.
 
 use super::livekit::{self, console};
-use super::{chat, chirp, pipecat, process};
+use super::{chat, chirp, pipecat, process, telephony_ws};
 use crate::call::Abilities;
 
 /// What a wire can do.
@@ -22,7 +22,7 @@ pub struct Capability {
 }
 
 /// Every wire.
-pub const CAPABILITIES: [Capability; 11] = [
+pub const CAPABILITIES: [Capability; 17] = [
     chirp::CAPABILITY,
     process::CAPABILITY,
     livekit::CAPABILITY,
@@ -30,6 +30,12 @@ pub const CAPABILITIES: [Capability; 11] = [
     livekit::chat::CAPABILITY,
     pipecat::CAPABILITY,
     pipecat::web_rtc::CAPABILITY,
+    telephony_ws::CAPABILITIES[0],
+    telephony_ws::CAPABILITIES[1],
+    telephony_ws::CAPABILITIES[2],
+    telephony_ws::CAPABILITIES[3],
+    telephony_ws::CAPABILITIES[4],
+    telephony_ws::CAPABILITIES[5],
     chat::WEB_SOCKET,
     chat::CHILD,
     chat::OPENAI,

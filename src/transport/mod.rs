@@ -9,6 +9,7 @@ pub mod pipecat;
 pub mod process;
 mod secret;
 mod set_up;
+pub mod telephony_ws;
 pub mod tls;
 mod way_out;
 pub mod web_socket;

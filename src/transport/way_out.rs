@@ -11,11 +11,11 @@ use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::livekit::{self, RoomAddress, RoomCallError, Server};
-use super::pipecat::web_rtc::{self, CallOptions, PipecatAddress};
+use super::pipecat::web_rtc::{self, CallOptions, IceServers, PipecatAddress};
 use super::pipecat::{self, PipecatError};
 use super::process::{self, ProcessError, ProcessLeg};
+use super::telephony_ws::{self, TelephonyAddress, TelephonyError};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
-use super::webrtc::IceOptions;
 use super::{Capability, Secret, SetUp, Stage};
 use crate::audio::Rate;
 use crate::call::{CallIds, Leg};
@@ -37,6 +37,8 @@ pub enum WayOut {
     /// `pipecat+http://HOST:PORT/api/offer`, or `pipecat+https://…`: a Pipecat bot over WebRTC; with the path `/start`, a runner that
     /// starts a session first.
     PipecatWebRtc(PipecatAddress),
+    /// `twilio+ws://HOST:PORT/PATH` and the like: a bot's WebSocket server for a telephony provider, which we play.
+    Telephony(TelephonyAddress),
     /// `chat://HOST:PORT/PATH`, or `chats://…` over TLS: Cekura's chat WebSocket, we being the client as Cekura is.
     Chat(Url),
     /// `chat-process:COMMAND ARGS`: a command that chats, one JSON frame a line.
@@ -52,8 +54,9 @@ const LONGEST_METADATA: usize = 7 << 10;
 
 /// Every way, as messages name them.
 const WAYS: &str = "chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
-                    pipecat-ws://HOST:PORT/PATH, pipecat-wss://…, \
-                    pipecat+http://HOST:PORT/api/offer, pipecat+http://HOST:PORT/start, pipecat+https://…, chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or openai:URL?model=NAME";
+                    pipecat-ws://HOST:PORT/PATH, pipecat-wss://…, pipecat+http://HOST:PORT/api/offer, pipecat+http://HOST:PORT/start, \
+                    pipecat+https://…, twilio+ws://HOST:PORT/PATH, twilio+wss://… (or telnyx, plivo, exotel, vonage, genesys), \
+                    chat://HOST:PORT/PATH, chats://…, chat-process:COMMAND or openai:URL?model=NAME";
 
 /// A string that is no way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +80,7 @@ pub struct ConnectOptions {
     /// The key of a runner that starts Pipecat's bots.
     pub pipecat_key: Option<Secret>,
     /// STUN and TURN servers for a Pipecat bot over WebRTC.
-    pub ice: IceOptions,
+    pub pipecat_ice: IceServers,
     /// The agent is to say the first word: an OpenAI-compatible server is asked for it.
     pub agent_speaks_first: bool,
     /// What the caller's side says of the call ([`Arrival::metadata`](super::Arrival::metadata)): a process finds it in
@@ -102,7 +105,7 @@ impl Default for ConnectOptions {
             chat_secret,
             openai_key,
             pipecat_key: None,
-            ice: IceOptions::default(),
+            pipecat_ice: IceServers::default(),
             agent_speaks_first: false,
             metadata: None,
             livekit: None,
@@ -133,6 +136,9 @@ pub enum ConnectError {
     /// As a Pipecat bot.
     #[error(transparent)]
     Pipecat(#[from] PipecatError),
+    /// As a bot behind a telephony provider.
+    #[error(transparent)]
+    Telephony(#[from] TelephonyError),
     /// Over HTTP.
     #[error(transparent)]
     OpenAi(#[from] OpenAiError),
@@ -162,6 +168,7 @@ impl WayOut {
             Self::LiveKit(_) => livekit::CAPABILITY,
             Self::Pipecat(_) => pipecat::CAPABILITY,
             Self::PipecatWebRtc(_) => web_rtc::CAPABILITY,
+            Self::Telephony(address) => address.capability(),
             Self::Chat(_) => chat::WEB_SOCKET,
             Self::ChatProcess(_) => chat::CHILD,
             Self::OpenAi(_) => chat::OPENAI,
@@ -208,12 +215,16 @@ impl WayOut {
                 let call = CallOptions {
                     body: web_rtc::body(metadata, ids),
                     key: options.pipecat_key.clone(),
-                    ice: options.ice.clone(),
+                    ice: options.pipecat_ice.clone(),
                     rate: options.rate,
                     step_time: options.dial_time,
                     once: options.once,
                 };
                 Ok(web_rtc::dial(address, &call, set_up).await?)
+            }
+            Self::Telephony(address) => {
+                let headers = told_headers(ids, metadata);
+                Ok(Box::new(telephony_ws::dial(address, ids, metadata, headers, options.once, set_up).await?))
             }
             Self::Chat(url) => {
                 let secret = options.chat_secret.as_ref();
@@ -299,6 +310,9 @@ impl FromStr for WayOut {
         if let Some(address) = PipecatAddress::parse(text) {
             return address.map(Self::PipecatWebRtc).map_err(|problem| bad(&problem));
         }
+        if let Some(address) = TelephonyAddress::parse(text) {
+            return address.map(Self::Telephony).map_err(|problem| bad(&problem));
+        }
         let Some((scheme, rest)) = text.split_once("://") else { return Err(bad(&format!("use {WAYS}"))) };
         let (web, way): (_, fn(Url) -> Self) = match scheme {
             "chirp" => ("ws", Self::Chirp),
@@ -309,7 +323,7 @@ impl FromStr for WayOut {
             "chats" => ("wss", Self::Chat),
             "ws" | "wss" => {
                 return Err(bad(
-                    "say which protocol the WebSocket speaks: chirp://, chirps://, pipecat-ws://, chat:// or chats://",
+                    "say which protocol the WebSocket speaks: chirp://, chirps://, pipecat-ws://, twilio+ws://, chat:// or chats://",
                 ));
             }
             _ => return Err(bad(&format!("use {WAYS}"))),
@@ -338,6 +352,7 @@ impl fmt::Display for WayOut {
             Self::LiveKit(address) => address.fmt(f),
             Self::Pipecat(url) => f.write_str(&spelled(url, "pipecat-ws")),
             Self::PipecatWebRtc(address) => address.fmt(f),
+            Self::Telephony(address) => address.fmt(f),
             Self::Chat(url) => f.write_str(&spelled(url, "chat")),
             Self::ChatProcess(words) => f.write_str(&process::spelled("chat-process", words)),
             Self::OpenAi(server) => server.fmt(f),

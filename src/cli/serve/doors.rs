@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use super::super::settings::{chat_door, chirp_door, fits, pipecat_door};
+use super::super::settings::{chat_door, chirp_door, fits, offer_door, pipecat_door, token_door};
 use super::closed_door;
-use crate::config::Config;
+use crate::config::{Config, TokenDoorConfig};
 use crate::error::Failure;
 use crate::spelling::nearest;
+use crate::transport::pipecat::web_rtc;
+use crate::transport::telephony_ws::{Provider, TelephonyDoor};
 use crate::transport::web_socket::{Door, Entrance};
 use crate::transport::{Arrivals, WayOut};
 
@@ -51,6 +53,21 @@ const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        name: web_rtc::DOOR,
+        shown: "a door for WebRTC offers",
+        chats: false,
+        configured: |config| config.doors.pipecat_webrtc.listen,
+        set_up: |config, listen| {
+            let mut door = offer_door(config)?;
+            door.listen = listen.unwrap_or(door.listen);
+            Ok(Box::pin(async {
+                let door = door.open().await.map_err(closed_door)?;
+                let shown = format!("{} {} ({})", web_rtc::DOOR, door.address(), door.url());
+                Ok(OpenDoor { shown, arrivals: door.into() })
+            }))
+        },
+    },
+    Kind {
         name: "pipecat",
         shown: "a Pipecat door",
         chats: false,
@@ -60,6 +77,48 @@ const KINDS: &[Kind] = &[
             door.door.listen = listen.unwrap_or(door.door.listen);
             Ok(opening(door))
         },
+    },
+    Kind {
+        name: "twilio",
+        shown: "a Twilio door",
+        chats: false,
+        configured: |config| config.doors.twilio.listen,
+        set_up: |config, listen| telephony(Provider::Twilio, &config.doors.twilio, listen),
+    },
+    Kind {
+        name: "telnyx",
+        shown: "a Telnyx door",
+        chats: false,
+        configured: |config| config.doors.telnyx.listen,
+        set_up: |config, listen| telephony(Provider::Telnyx, &config.doors.telnyx, listen),
+    },
+    Kind {
+        name: "plivo",
+        shown: "a Plivo door",
+        chats: false,
+        configured: |config| config.doors.plivo.listen,
+        set_up: |config, listen| telephony(Provider::Plivo, &config.doors.plivo, listen),
+    },
+    Kind {
+        name: "exotel",
+        shown: "an Exotel door",
+        chats: false,
+        configured: |config| config.doors.exotel.listen,
+        set_up: |config, listen| telephony(Provider::Exotel, &config.doors.exotel, listen),
+    },
+    Kind {
+        name: "vonage",
+        shown: "a Vonage door",
+        chats: false,
+        configured: |config| config.doors.vonage.listen,
+        set_up: |config, listen| telephony(Provider::Vonage, &config.doors.vonage, listen),
+    },
+    Kind {
+        name: "genesys",
+        shown: "a Genesys door",
+        chats: false,
+        configured: |config| config.doors.genesys.listen,
+        set_up: |config, listen| telephony(Provider::Genesys, &config.doors.genesys, listen),
     },
 ];
 
@@ -128,6 +187,13 @@ pub(super) fn set_up(flags: &[DoorFlag], config: &Config, to: &WayOut, another: 
         }
     }
     Ok(openings)
+}
+
+/// A telephony provider's door. Each has a usual port of its own.
+fn telephony(provider: Provider, config: &TokenDoorConfig, listen: Option<SocketAddr>) -> Result<Opening, Failure> {
+    let mut door = token_door(provider.name(), config, 8771 + provider as u16)?;
+    door.listen = listen.unwrap_or(door.listen);
+    Ok(opening(TelephonyDoor { provider, door }))
 }
 
 /// Opens a door of WebSockets.

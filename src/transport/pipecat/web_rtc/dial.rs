@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::address::{Entry, PipecatAddress};
+use super::ice::IceServers;
 use super::leg::{OfferError, SmallWebRtcLeg};
 use super::line::Line;
 use super::signalling::{Signalling, SignallingError};
@@ -16,7 +17,7 @@ use crate::audio::Rate;
 use crate::audio::opus::OpusError;
 use crate::call::{CallIds, EndReason, Leg};
 use crate::transport::pipecat::{self, PipecatError};
-use crate::transport::webrtc::{IceOptions, PeerError, PeerState};
+use crate::transport::webrtc::{PeerError, PeerState};
 use crate::transport::{Secret, SetUp, Stage};
 
 /// How long a bot may take to say that it is ready. One without RTVI never does: it is called all the same.
@@ -72,7 +73,7 @@ pub struct CallOptions {
     /// Goes to the bot's server as `Authorization: Bearer`.
     pub key: Option<Secret>,
     /// STUN and TURN servers.
-    pub ice: IceOptions,
+    pub ice: IceServers,
     /// Of a bot that is called over a WebSocket: at which it takes audio.
     pub rate: Rate,
     /// How long each step may take.
@@ -115,8 +116,7 @@ pub async fn dial(address: &PipecatAddress, options: &CallOptions, set_up: &mut 
             set_up.enter(Stage::Session);
             let started = reached(options.once, set_up, Stage::Session, || signalling.start(&asked)).await;
             let (signalling, servers) = started.map_err(|error| failed(Stage::Session)(error.into()))?;
-            let mut ice = options.ice.clone();
-            ice.servers.extend(servers);
+            let ice = options.ice.clone().and(servers);
             Ok(Box::new(connect(address, signalling, ice, None, options, set_up).await?))
         }
         Entry::Offer => Ok(Box::new(connect(address, signalling, options.ice.clone(), body.as_ref(), options, set_up).await?)),
@@ -148,12 +148,12 @@ async fn reached<T, F: Future<Output = Result<T, SignallingError>>>(
 async fn connect(
     address: &PipecatAddress,
     signalling: Signalling,
-    mut ice: IceOptions,
+    servers: IceServers,
     body: Option<&Value>,
     options: &CallOptions,
     set_up: &mut SetUp,
 ) -> Result<SmallWebRtcLeg, WebRtcError> {
-    ice.relay_only |= address.relay_only;
+    let ice = servers.options(address.relay_only);
     let failed = |stage| move |problem| WebRtcError { stage, problem };
     set_up.enter(Stage::Offer);
     let towards = addresses(&address.url).await;

@@ -9,6 +9,8 @@
 mod address;
 mod channel;
 mod dial;
+mod door;
+mod ice;
 mod leg;
 mod line;
 mod signalling;
@@ -18,6 +20,8 @@ pub use address::PipecatAddress;
 pub use channel::{BadChannelMessage, ChannelMessage, Signal};
 pub(in crate::transport) use dial::body;
 pub use dial::{CallOptions, WebRtcError, WebRtcProblem, dial};
+pub use door::{OfferDoor, OpenOfferDoor, WIRE as DOOR};
+pub use ice::{BadIceServers, IceServers};
 pub use leg::{OfferError, SmallWebRtcLeg};
 pub use signalling::SignallingError;
 
@@ -26,7 +30,7 @@ use crate::transport::Capability;
 /// What the wire can do, for the table in the README.
 pub(in crate::transport) const CAPABILITY: Capability = Capability {
     wire: "Pipecat SmallWebRTC",
-    way_in: None,
+    way_in: Some("`[doors.pipecat-webrtc]`"),
     way_out: Some("`pipecat+http://`, `pipecat+https://`"),
     audio: "48 kHz, Opus",
     abilities: leg::ABILITIES,

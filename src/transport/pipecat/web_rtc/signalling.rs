@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::ice::IceServers;
 use crate::http;
 use crate::transport::Secret;
 use crate::transport::web_socket::shown;
-use crate::transport::webrtc::IceServer;
 
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -81,35 +81,7 @@ struct WebRtcSession {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct IceConfig {
-    ice_servers: Vec<IceServerConfig>,
-}
-
-/// One of [`IceConfig`]: `RTCIceServer`.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct IceServerConfig {
-    urls: Urls,
-    username: Option<String>,
-    credential: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum Urls {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl IceServerConfig {
-    /// Its addresses, those aside that cannot be used.
-    pub(super) fn servers(&self) -> impl Iterator<Item = IceServer> {
-        let urls = match &self.urls {
-            Urls::One(url) => std::slice::from_ref(url),
-            Urls::Several(urls) => urls,
-        };
-        let (username, credential) = (self.username.as_deref().unwrap_or_default(), self.credential.as_deref().unwrap_or_default());
-        urls.iter()
-            .filter_map(move |url| IceServer::new(url, username, credential).inspect_err(|error| tracing::info!("{error}")).ok())
-    }
+    ice_servers: IceServers,
 }
 
 /// A session over a WebSocket.
@@ -146,15 +118,14 @@ impl Signalling {
     }
 
     /// Asks for a session over WebRTC: the server that takes its offers, and the STUN and TURN servers that go with it.
-    pub(super) async fn start(&self, body: &Value) -> Result<(Self, Vec<IceServer>), SignallingError> {
+    pub(super) async fn start(&self, body: &Value) -> Result<(Self, IceServers), SignallingError> {
         let asked = json!({"transport": "webrtc", "enableDefaultIceServers": false, "body": body});
         let session: WebRtcSession = self.ask(reqwest::Method::POST, &self.offers, &asked).await?;
         let mut offers = self.offers.clone();
         if let Ok(mut path) = offers.path_segments_mut() {
             path.pop_if_empty().pop().extend(["sessions", &session.session_id, "api", "offer"]);
         }
-        let servers = session.ice_config.iter().flat_map(|config| &config.ice_servers).flat_map(IceServerConfig::servers);
-        let servers = servers.collect();
+        let servers = session.ice_config.map(|config| config.ice_servers).unwrap_or_default();
         Ok((Self { offers, ..self.clone() }, servers))
     }
 

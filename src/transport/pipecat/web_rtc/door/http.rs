@@ -1,6 +1,5 @@
 //! The door's HTTP side. The paths and the shapes are those of Pipecat's development runner (`pipecat/runner/run.py`).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
@@ -13,6 +12,7 @@ use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::reception::Asker;
 use super::{Desk, Refusal, Visitor, WIRE};
 use crate::transport::web_socket::ID_HEADERS;
 
@@ -93,12 +93,16 @@ async fn start(State(desk): State<Arc<Desk>>, asked: Result<Json<Start>, JsonRej
         let problem = format!("the transport {transport:?} is not here: this door takes \"webrtc\"");
         return Err(refused(StatusCode::BAD_REQUEST, &problem));
     }
-    Ok(Json(json!({"sessionId": desk.start(asked.body)})))
+    let mut session = json!({"sessionId": desk.start(asked.body)});
+    if !desk.door.ice.is_empty() {
+        session["iceConfig"] = json!({"iceServers": desk.door.ice});
+    }
+    Ok(Json(session))
 }
 
 async fn offer(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    ConnectInfo(Asker(address)): ConnectInfo<Asker>,
     headers: HeaderMap,
     offer: Result<Json<Offer>, JsonRejection>,
 ) -> Answered {
@@ -108,7 +112,7 @@ async fn offer(
 
 async fn offer_in_session(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    ConnectInfo(Asker(address)): ConnectInfo<Asker>,
     Path(session): Path<String>,
     headers: HeaderMap,
     offer: Result<Json<Offer>, JsonRejection>,
@@ -118,7 +122,7 @@ async fn offer_in_session(
     answer(&desk, address, &headers, offer, body).await
 }
 
-async fn answer(desk: &Desk, address: SocketAddr, headers: &HeaderMap, offer: Offer, body: Option<Value>) -> Answered {
+async fn answer(desk: &Desk, address: std::net::SocketAddr, headers: &HeaderMap, offer: Offer, body: Option<Value>) -> Answered {
     if offer.kind != "offer" {
         return Err(refused(StatusCode::BAD_REQUEST, &format!("the type {:?} is not \"offer\"", offer.kind)));
     }

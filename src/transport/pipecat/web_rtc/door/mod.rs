@@ -3,6 +3,7 @@
 
 mod http;
 mod leg;
+mod reception;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,13 +13,16 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
 use self::leg::{Asked, ClientLeg};
+use self::reception::{Asker, Reception};
+use super::ice::IceServers;
 use super::line::Line;
-use crate::transport::webrtc::{IceOptions, PeerError};
-use crate::transport::web_socket::DoorError;
-use crate::transport::{Arrival, Arrivals, Secret};
+use crate::transport::web_socket::{DoorError, TlsFiles};
+use crate::transport::webrtc::PeerError;
+use crate::transport::{Arrival, Arrivals, Secret, tls};
 
 /// The door's name.
 pub const WIRE: &str = "pipecat-webrtc";
@@ -34,12 +38,14 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 pub struct OfferDoor {
     /// Where it listens. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// `https://` instead of `http://`: a browser on another machine gives its microphone to no other page.
+    pub tls: Option<TlsFiles>,
     /// What a client sends as `Authorization: Bearer`, or as `token` in the address. A door without it must listen on loopback.
     pub token: Option<Secret>,
     /// Calls at the same time; another one is refused with 503.
     pub max_calls: usize,
     /// STUN and TURN servers, which the client is told of too.
-    pub ice: IceOptions,
+    pub ice: IceServers,
     /// The agent is to say the first word; none: not known.
     pub agent_speaks_first: Option<bool>,
 }
@@ -47,6 +53,7 @@ pub struct OfferDoor {
 /// An open door. Dropping it closes it; calls that came in go on.
 pub struct OpenOfferDoor {
     address: SocketAddr,
+    encrypted: bool,
     arrivals: Arrivals,
 }
 
@@ -54,23 +61,26 @@ impl OfferDoor {
     /// Opens the door.
     ///
     /// # Errors
-    /// [`DoorError`]: the address is taken or not ours, the door is unguarded.
+    /// [`DoorError`]: the address is taken or not ours, the door is unguarded, the TLS files cannot be used.
     pub async fn open(self) -> Result<OpenOfferDoor, DoorError> {
         let listen = self.listen;
         if !listen.ip().is_loopback() && self.token.is_none() {
             return Err(DoorError::Unguarded { wire: WIRE, listen });
         }
+        let tls = self.tls.as_ref().map(|files| tls::server_config(&files.certificate, &files.key)).transpose()?;
+        let encrypted = tls.is_some();
         let deaf = |source| DoorError::Listen { wire: WIRE, listen, source };
         let listener = TcpListener::bind(listen).await.map_err(deaf)?;
         let address = listener.local_addr().map_err(deaf)?;
         let arrivals = Arrivals::from_task(|sender| async move {
             let desk = Arc::new(Desk::new(self, address, sender));
-            let service = http::router(desk).into_make_service_with_connect_info::<SocketAddr>();
-            if let Err(error) = axum::serve(listener, service).await {
+            let reception = Reception::new(listener, tls.map(TlsAcceptor::from));
+            let service = http::router(desk).into_make_service_with_connect_info::<Asker>();
+            if let Err(error) = axum::serve(reception, service).await {
                 tracing::error!("the {WIRE} door closed: {error}");
             }
         });
-        Ok(OpenOfferDoor { address, arrivals })
+        Ok(OpenOfferDoor { address, encrypted, arrivals })
     }
 }
 
@@ -84,7 +94,7 @@ impl OpenOfferDoor {
     /// Its page.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("http{}://{}/", if self.encrypted { "s" } else { "" }, self.address)
     }
 }
 
@@ -141,12 +151,12 @@ impl Desk {
     /// A call comes in: its id and the answer to its offer.
     async fn take(&self, offer: &str, visitor: Visitor) -> Result<(String, String), Refusal> {
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Full(self.door.max_calls))?;
-        let (line, answer) = Line::answer(offer, &[visitor.address], &self.door.ice)?;
+        let (line, answer) = Line::answer(offer, &[visitor.address], &self.door.ice.options(false))?;
         if !line.can_speak() {
             return Err(Refusal::NoAudio);
         }
         let (ask, asked) = mpsc::channel(MOST_ASKED);
-        let (ice, via) = (self.door.ice.clone(), self.via.clone());
+        let (ice, via) = (self.door.ice.options(false), self.via.clone());
         let leg = ClientLeg::new(line, asked, (visitor.address, ice), via, permit);
         let leg = leg.map_err(|error| Refusal::Broken(error.to_string()))?;
         let pc_id = Uuid::new_v4().to_string();

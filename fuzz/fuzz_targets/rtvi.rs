@@ -1,0 +1,15 @@
+//! RTVI messages of a Pipecat bot.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use trunkline::call::LegEvent;
+use trunkline::transport::pipecat::rtvi::Rtvi;
+
+fuzz_target!(|data: &[u8]| {
+    let (mut rtvi, mut events) = (Rtvi::default(), Vec::<LegEvent>::new());
+    for line in data.split(|byte| *byte == b'\n') {
+        if let Err(problem) = rtvi.take(&String::from_utf8_lossy(line), &mut events) {
+            assert!(!problem.to_string().is_empty());
+        }
+    }
+});

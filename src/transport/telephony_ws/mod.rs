@@ -1,0 +1,55 @@
+//! Telephony providers' WebSockets: voice of a phone call as JSON and audio, as Twilio, Telnyx, Plivo, Exotel, Vonage and Genesys
+//! stream it to a bot.
+//!
+//! As a door we are the bot that a provider calls; as a dial we play the provider towards a bot's WebSocket server. Each
+//! [`Dialect`] has a file with its messages in both directions, and owns no socket; one [`TelephonyLeg`] carries them all.
+//!
+//! A bot sends its speech in bursts. It may set a mark behind it, which is answered when the call has played what was before it, and
+//! may clear what was not heard yet: then the call's playout is emptied and the marks are answered at once. What a provider's REST
+//! API does (hanging up, transfers) is no part of this: a bot ends the call when it closes the connection.
+
+mod dial;
+mod dialect;
+mod door;
+mod exotel;
+mod genesys;
+mod json;
+mod leg;
+mod media_streams;
+mod plivo;
+mod provider;
+mod telnyx;
+mod twilio;
+mod vonage;
+
+pub use dial::{TelephonyError, dial};
+pub use dialect::{BadMessage, CallDetails, Codec, Dialect, Format, Incoming, Outgoing, Received, Role, Start};
+pub use door::TelephonyDoor;
+pub use leg::TelephonyLeg;
+pub use provider::{Provider, TelephonyAddress};
+
+use super::Capability;
+
+const fn capability(wire: &'static str, door: &'static str, dial: &'static str, audio: &'static str) -> Capability {
+    let (way_in, way_out) = (Some(door), Some(dial));
+    Capability { wire, way_in, way_out, audio, abilities: leg::OF_BOT, tried: "`pipecat-ai` 1.14.0's serializer" }
+}
+
+/// What the wires can do, for the table in the README; in the order of [`Provider::ALL`].
+pub(in crate::transport) const CAPABILITIES: [Capability; 6] = [
+    Capability {
+        tried: "`pipecat-ai` 1.14.0",
+        ..capability("Twilio Media Streams", "`--door twilio`", "`twilio+ws://`, `twilio+wss://`", "8 kHz, mu-law")
+    },
+    Capability {
+        tried: "`pipecat-ai` 1.14.0",
+        ..capability("Telnyx", "`--door telnyx`", "`telnyx+ws://`, `telnyx+wss://`", "8 kHz, mu-law or A-law")
+    },
+    capability("Plivo", "`--door plivo`", "`plivo+ws://`, `plivo+wss://`", "8 kHz mu-law, 8 or 16 kHz s16le"),
+    capability("Exotel", "`--door exotel`", "`exotel+ws://`, `exotel+wss://`", "8, 16 or 24 kHz, s16le"),
+    Capability {
+        tried: "`pipecat-ai` 1.14.0",
+        ..capability("Vonage", "`--door vonage`", "`vonage+ws://`, `vonage+wss://`", "8, 16 or 24 kHz, s16le")
+    },
+    capability("Genesys AudioHook", "`--door genesys`", "`genesys+ws://`, `genesys+wss://`", "8 kHz, mu-law"),
+];

@@ -1,0 +1,152 @@
+"""A Pipecat bot with local parts only behind a telephony provider: `FastAPIWebsocketTransport` with the provider's serializer. Takes one call,
+then ends.
+
+Tells JSON lines: `port`, then at the end of the call `heard` (seconds of audio, its rate, the strongest frequency of each whole second that is not
+silent, the keys that were pressed, and what its runner found out about the call).
+
+Modes: `echo` sends back what it hears; `tone HZ` waits until the caller has spoken and been silent for half a second, answers with two seconds
+of a tone, and hangs up.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import socket
+import sys
+
+import numpy
+import uvicorn
+from fastapi import FastAPI, WebSocket
+from loguru import logger
+from pipecat.frames.frames import (
+    EndWorkerFrame,
+    InputAudioRawFrame,
+    InputDTMFFrame,
+    OutputAudioRawFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.runner.utils import parse_telephony_websocket
+from pipecat.serializers.exotel import ExotelFrameSerializer
+from pipecat.serializers.genesys import GenesysAudioHookSerializer
+from pipecat.serializers.plivo import PlivoFrameSerializer
+from pipecat.serializers.telnyx import TelnyxFrameSerializer
+from pipecat.serializers.twilio import TwilioFrameSerializer
+from pipecat.serializers.vonage import VonageFrameSerializer
+from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
+from pipecat.workers.runner import WorkerRunner
+
+options = argparse.ArgumentParser()
+options.add_argument("serializer", choices=("twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"))
+options.add_argument("mode", choices=("echo", "tone"))
+options.add_argument("hz", nargs="?", type=float)
+options = options.parse_args()
+# A serializer resamples to the pipeline's rate, and this is the one that the phone has.
+RATE = 16000 if options.serializer == "vonage" else 8000
+
+logger.remove()
+logger.add(sys.stderr, level="WARNING")
+
+
+def tell(what, **more):
+    print(json.dumps({"told": what, **more}), flush=True)
+
+
+async def serializer(websocket):
+    """The provider's serializer, and what the runner finds out about the call."""
+    if options.serializer == "vonage":
+        return VonageFrameSerializer(), None
+    if options.serializer == "genesys":
+        return GenesysAudioHookSerializer(), None
+    found, call = await parse_telephony_websocket(websocket)
+    stream, by_hand = call["stream_id"], {"auto_hang_up": False}
+    match found:
+        case "twilio":
+            made = TwilioFrameSerializer(stream, params=TwilioFrameSerializer.InputParams(**by_hand))
+        case "telnyx":
+            coding = call["outbound_encoding"]
+            made = TelnyxFrameSerializer(stream, coding, coding, params=TelnyxFrameSerializer.InputParams(**by_hand))
+        case "plivo":
+            made = PlivoFrameSerializer(stream, params=PlivoFrameSerializer.InputParams(**by_hand))
+        case "exotel":
+            made = ExotelFrameSerializer(stream)
+    return made, {"transport": found, **call.model_dump(exclude_none=True)}
+
+
+class Bot(FrameProcessor):
+    def __init__(self):
+        super().__init__()
+        self.heard, self.digits = bytearray(), ""
+        self.quiet = None  # seconds since the caller's last sound
+
+    async def process_frame(self, frame, direction):
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InputDTMFFrame):
+            self.digits += frame.button.value
+        if not isinstance(frame, InputAudioRawFrame):
+            await self.push_frame(frame, direction)
+            return
+        self.heard += frame.audio
+        if options.mode == "echo":
+            await self.push_frame(OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels))
+        else:
+            samples = numpy.frombuffer(frame.audio, dtype="<i2")
+            await self.listen(numpy.abs(samples.astype(int)).max(initial=0) > 1000, len(samples) / frame.sample_rate)
+
+    async def listen(self, loud, seconds):
+        if loud:
+            self.quiet = 0.0
+        elif self.quiet is not None:
+            before, self.quiet = self.quiet, self.quiet + seconds
+            if before < 0.5 <= self.quiet:
+                await self.say_a_tone()
+                await self.push_frame(EndWorkerFrame(), FrameDirection.UPSTREAM)
+
+    async def say_a_tone(self):
+        samples = 8000 * numpy.sin(math.tau * options.hz * numpy.arange(2 * RATE) / RATE)
+        await self.push_frame(TTSStartedFrame())
+        await self.push_frame(TTSAudioRawFrame(samples.astype("<i2").tobytes(), RATE, 1))
+        await self.push_frame(TTSStoppedFrame())
+
+
+def strongest(samples):
+    for second in numpy.split(samples[: len(samples) // RATE * RATE], max(len(samples) // RATE, 1)):
+        if numpy.abs(second).max(initial=0) > 1000:
+            yield float(numpy.abs(numpy.fft.rfft(second)).argmax())
+
+
+app = FastAPI()
+
+
+@app.websocket("/ws")
+async def call(websocket: WebSocket):
+    await websocket.accept()
+    made, found = await serializer(websocket)
+    params = FastAPIWebsocketParams(audio_in_enabled=True, audio_out_enabled=True, serializer=made)
+    transport, bot = FastAPIWebsocketTransport(websocket, params), Bot()
+    worker = PipelineWorker(
+        Pipeline([transport.input(), bot, transport.output()]),
+        params=PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=RATE),
+    )
+
+    @transport.event_handler("on_client_disconnected")
+    async def gone(_transport, _websocket):
+        await worker.cancel()
+
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    await runner.run()
+    samples = numpy.frombuffer(bytes(bot.heard), dtype="<i2").astype(float)
+    tell("heard", seconds=len(samples) / RATE, rate=RATE, hz=list(strongest(samples)), digits=bot.digits, call=found)
+    server.should_exit = True
+
+
+listener = socket.create_server(("127.0.0.1", 0))
+server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="websockets-sansio"))
+tell("port", port=listener.getsockname()[1])
+asyncio.run(server.serve(sockets=[listener]))

@@ -1,0 +1,1 @@
+//! Clients through our own door: aiortc, Chromium on the door's page, and our own dial.
