@@ -212,7 +212,7 @@ async def run_bot(transport, body, options):
         tell("ready", body=body)
 
     @transport.event_handler("on_client_connected")
-    async def came(_transport, _client):
+    async def connected(_transport, _client):
         if options.greet:
             await worker.queue_frame(TTSSpeakFrame(GREETING))
 

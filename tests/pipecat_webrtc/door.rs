@@ -197,7 +197,8 @@ fn a_guarded_door_lets_nobody_in_without_its_token_and_takes_no_more_calls_than_
     let folder = tempfile::tempdir().expect("a folder");
     let (token, config, out) = (folder.path().join("token"), folder.path().join("trunkline.toml"), folder.path().join("out"));
     std::fs::write(&token, "let-me-in\n").expect("a file");
-    std::fs::write(&config, format!("[doors.pipecat-webrtc]\ntoken_file = \"{}\"\nmax_calls = 1\n", token.display())).expect("a file");
+    std::fs::write(&config, format!("[doors.pipecat-webrtc]\ntoken_file = \"{}\"\nmax_calls = 1\n", token.display()))
+        .expect("a file");
     let (_serve, door) = serve(&tone_agent(500), &out, &["--config", path(&config)]);
     for token in [None, Some("let-me-in!")] {
         let (status, said) = asked(&door, reqwest::Method::POST, "/start", "{}", token);

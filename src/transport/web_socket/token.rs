@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::http::{self, HeaderValue, Response, StatusCode, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::door::{Request, TlsFiles, refusal};
+use super::Taken;
+use super::door::{Admitted, Entrance, Request, TlsFiles, refusal};
+use super::link::web_socket_config;
 use crate::transport::Secret;
 
 /// How such a door is set up.
@@ -34,7 +37,7 @@ impl TokenDoor {
     }
 
     /// The refusal of an upgrade request that does not show the token.
-    pub(in crate::transport) fn refusal(&self, request: &Request) -> Option<Response<String>> {
+    fn refusal(&self, request: &Request) -> Option<Response<String>> {
         let token = self.token.as_ref()?;
         if shows(request, token) {
             return None;
@@ -54,4 +57,48 @@ pub(in crate::transport) fn shows<T>(request: &http::Request<T>, token: &Secret)
     let segment = request.uri().path().rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
     let bearer = bearer.map(|(_, token)| token.trim().as_bytes().to_vec());
     bearer.into_iter().chain(query).chain([segment]).any(|given| token.admits(&given))
+}
+
+/// A door whose callers show a token, but for what is its own.
+pub trait TokenEntrance: Send + Sync + 'static {
+    /// The wire's name.
+    fn wire(&self) -> &'static str;
+    /// Where it is, and for whom.
+    fn door(&self) -> &TokenDoor;
+    /// Takes a call that came in, as [`Entrance::admit`].
+    fn admit(&self, taken: Taken) -> impl Future<Output = Result<Admitted, String>> + Send;
+}
+
+impl<E: TokenEntrance> Entrance for E {
+    fn wire(&self) -> &'static str {
+        TokenEntrance::wire(self)
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.door().listen
+    }
+
+    fn tls(&self) -> Option<&TlsFiles> {
+        self.door().tls.as_ref()
+    }
+
+    fn guarded(&self) -> bool {
+        self.door().token.is_some()
+    }
+
+    fn max_calls(&self) -> usize {
+        self.door().max_calls
+    }
+
+    fn web_socket(&self) -> WebSocketConfig {
+        web_socket_config(self.door().max_message)
+    }
+
+    fn refusal(&self, request: &Request) -> Option<Response<String>> {
+        self.door().refusal(request)
+    }
+
+    fn admit(&self, taken: Taken) -> impl Future<Output = Result<Admitted, String>> + Send {
+        TokenEntrance::admit(self, taken)
+    }
 }
