@@ -3,11 +3,13 @@
 mod options;
 mod prepare;
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use url::Url;
 
 use super::io::{result, runtime, say};
 use super::listing::json_of;
@@ -26,6 +28,7 @@ pub(super) use prepare::Preparation;
   trunkline payload chirp --agent-id 1 --scenario-ids 1,2 --websocket-url wss://agent.example.com/chirp > run.json
   trunkline payload livekit_v2 --agent-id 1 --scenario-ids 1,2 --agent-name my-agent > run.json
   trunkline payload livekit_chat --prepare --scenario-ids 1,2 --agent-name my-agent --output run.json
+  trunkline payload pipecat --scenario-ids 1,2 --start http://127.0.0.1:7860/start --output run.json
   trunkline payload spec --suite suite.json --agent-id 1 --channel chirp > run.json
   trunkline payload check run.json
 
@@ -103,6 +106,10 @@ struct BuildArgs {
     suite: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
+    /// The /start of a Pipecat runner that has Daily: it is asked for a bot in a Daily room of its own for each scenario (pipecat).
+    /// --agent-config is what the bots are told; the key of Pipecat Cloud is read from PIPECAT_API_KEY
+    #[arg(long, value_name = "URL")]
+    start: Option<Url>,
     /// Writes to this file instead of stdout; one with secrets is readable by its owner alone
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -138,7 +145,11 @@ fn run_build(mode: Mode, args: &BuildArgs) -> Result<Exit, Failure> {
     if mode != Mode::Spec && args.suite.is_some() {
         return Err(Failure::usage(format!("--suite belongs to spec: {mode} runs scenarios that Cekura has")));
     }
-    let body = args.options.build(mode, args.suite.as_deref())?;
+    let options = match &args.start {
+        Some(start) => Cow::Owned(runtime()?.block_on(args.options.started_in_daily(mode, start))?),
+        None => Cow::Borrowed(&args.options),
+    };
+    let body = options.build(mode, args.suite.as_deref())?;
     let given = async {
         match &args.output {
             Some(file) => write(file, &body),
@@ -148,7 +159,7 @@ fn run_build(mode: Mode, args: &BuildArgs) -> Result<Exit, Failure> {
             }
         }
     };
-    let preparation = args.options.preparation(mode, &body)?;
+    let preparation = options.preparation(mode, &body)?;
     runtime()?.block_on(Preparation::around(preparation, false, given))?;
     tell_runs(&body);
     Ok(Exit::Passed)

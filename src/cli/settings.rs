@@ -108,9 +108,14 @@ pub(super) fn connect_options(rate: Option<Rate>, config: &Config) -> Result<Con
         Some(dial_s) => seconds("dial_s under [agent]", dial_s)?,
         None => defaults.dial_time,
     };
-    let pipecat_key = std::env::var("PIPECAT_API_KEY").ok().and_then(|key| Secret::new(&key));
+    let pipecat_key = pipecat_key();
     let (livekit, pipecat_ice) = (livekit_server()?, pipecat_ice()?);
     Ok(ConnectOptions { rate, credentials, chat_secret, openai_key, pipecat_key, pipecat_ice, livekit, dial_time, ..defaults })
+}
+
+/// The key of a runner of Pipecat's bots.
+pub(super) fn pipecat_key() -> Option<Secret> {
+    std::env::var("PIPECAT_API_KEY").ok().and_then(|key| Secret::new(&key))
 }
 
 /// STUN and TURN servers for Pipecat's WebRTC, as Pipecat's own runner takes them from the environment.

@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args as _, FromArgMatches as _};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use url::Url;
 use uuid::Uuid;
 
-use super::super::settings::livekit_server;
+use super::super::settings::{livekit_server, pipecat_key};
 use super::prepare::{Preparation, Wanted};
 use super::{checked, misfit_failure, read_json};
 use crate::caller::suite::LARGEST_FILE;
 use crate::cekura::Mode;
 use crate::cekura::payload::{CHANNELS, RunOptions, Selection, room_token};
 use crate::error::Failure;
+use crate::transport::pipecat::web_rtc::start_in_daily;
 
 /// Who joins with a token, where nobody is named.
 const IDENTITY: &str = "cekura-testing-agent";
@@ -55,7 +57,7 @@ impl Source {
 }
 
 /// The fields of a start request. What a mode does not have is refused, not left out.
-#[derive(Debug, PartialEq, clap::Args)]
+#[derive(Debug, Clone, PartialEq, clap::Args)]
 pub(in super::super) struct Options {
     /// The agent's id at Cekura
     #[arg(long, value_name = "ID")]
@@ -159,7 +161,13 @@ pub(in super::super) struct Options {
     /// Whether all calls come from one number: the body's `mode`
     #[arg(long, value_name = "MODE", value_parser = ["same_number", "different_numbers"])]
     number_mode: Option<String>,
+    /// The tokens of the rooms, where a runner has given them.
+    #[arg(skip)]
+    room_tokens: Vec<String>,
 }
+
+/// How long a runner may take to start a bot: one in the cloud is woken first.
+const START_TIME: Duration = Duration::from_secs(60);
 
 fn parse_object(text: &str) -> Result<Value, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
@@ -217,6 +225,32 @@ impl Options {
             more: self.more(mode)?,
             entries: self.entries(mode)?,
         })
+    }
+
+    /// The same options with rooms that the runner at `start` makes at Daily, and its bots in them: one for each entry. What the bots are
+    /// told is the agent's configuration.
+    pub(super) async fn started_in_daily(&self, mode: Mode, start: &Url) -> Result<Self, Failure> {
+        if mode != Mode::Pipecat {
+            return Err(Failure::usage(format!("--start belongs to pipecat: the rooms of {mode} are no Daily rooms")));
+        }
+        if !self.room_url.is_empty() {
+            return Err(Failure::usage("the rooms come from --start or from --room-url, not both"));
+        }
+        if self.scenario_ids.is_empty() {
+            return Err(Failure::usage("--start makes a room for each scenario: give --scenario-ids"));
+        }
+        let mut options = Self { agent_config: None, ..self.clone() };
+        let (body, key) = (self.agent_config.clone().unwrap_or_else(|| json!({})), pipecat_key());
+        for (started, scenario) in self.scenario_ids.iter().enumerate() {
+            let room = start_in_daily(start, key.clone(), &body, START_TIME).await.map_err(|error| {
+                let hint = "the runner must have Daily: pipecat-ai[daily] and DAILY_API_KEY, or Pipecat Cloud with PIPECAT_API_KEY set here";
+                let before = if started == 0 { String::new() } else { format!("; bots of {started} others wait in their rooms") };
+                Failure::infrastructure(format!("no room for scenario {scenario}: {error}{before}")).hint(hint)
+            })?;
+            options.room_url.push(room.url);
+            options.room_tokens.extend(room.token);
+        }
+        Ok(options)
     }
 
     /// The fields that only some modes have, under the names that this one gives them.
@@ -350,6 +384,7 @@ impl Options {
                     let token = room_token(key, secret, &room, identity, valid);
                     put("access_token", Some(token.into()));
                 }
+                put("pipecat_token", self.room_tokens.get(at).cloned().map(Value::from));
                 put("publish_data_message", self.data_message.clone());
                 Ok(entry)
             })

@@ -23,7 +23,7 @@ pub use dial::{CallOptions, WebRtcError, WebRtcProblem, dial};
 pub use door::{OfferDoor, OpenOfferDoor, WIRE as DOOR};
 pub use ice::{BadIceServers, IceServers};
 pub use leg::{OfferError, SmallWebRtcLeg};
-pub use signalling::SignallingError;
+pub use signalling::{DailyRoom, SignallingError, start_in_daily};
 
 use crate::transport::Capability;
 

@@ -92,6 +92,40 @@ struct WebSocketSession {
     token: Option<String>,
 }
 
+/// A room at Daily that a runner has made, with a bot of its own in it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DailySession {
+    daily_room: String,
+    daily_token: Option<String>,
+}
+
+/// A room at Daily, and the token that opens it.
+#[derive(Debug, Clone)]
+pub struct DailyRoom {
+    /// Its address.
+    pub url: String,
+    /// None: it needs none.
+    pub token: Option<String>,
+}
+
+/// Asks a runner, whose `/start` this is, for a bot in a Daily room of its own (`createDailyRoom`). `body` is what the bot is told; `key`
+/// goes with the request as `Authorization: Bearer`.
+///
+/// # Errors
+/// [`SignallingError`]. One other than [`SignallingError::Unreachable`] may have left a bot and a room behind.
+pub async fn start_in_daily(
+    start: &Url,
+    key: Option<Secret>,
+    body: &Value,
+    patience: Duration,
+) -> Result<DailyRoom, SignallingError> {
+    let asked = json!({"createDailyRoom": true, "body": body});
+    let runner = Signalling::new(start, key, patience)?;
+    let session: DailySession = runner.ask(reqwest::Method::POST, &runner.offers, &asked).await?;
+    Ok(DailyRoom { url: session.daily_room, token: session.daily_token })
+}
+
 /// The answer to an offer.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Answer {
