@@ -202,6 +202,25 @@ fn nothing_of_a_burst_is_lost() {
     });
 }
 
+/// A provider that asks for an answer again and again, and reads none: what waits for it has an end, and is told of.
+#[test]
+fn answers_that_nobody_reads_do_not_pile_up() {
+    const PINGS: u64 = 150_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let doors = Doors::open(&tone_agent(), folder.path(), "");
+    let (mut socket, _) = doors.begin(Provider::Genesys, "700");
+    let id = fixture(Provider::Genesys, "from-provider.json")[0]["id"].clone();
+    for seq in 2..2 + PINGS {
+        let ping = json!({"version": "2", "type": "ping", "id": id, "seq": seq, "serverseq": 1, "parameters": {}});
+        socket.write(Message::text(ping.to_string())).expect("it is taken");
+    }
+    socket.close(None).expect("it is sent");
+    let (said, _) = to_the_end(&mut socket);
+    let pongs = said.iter().filter(|message| message.to_text().is_ok_and(|text| text.contains("\"pong\""))).count() as u64;
+    let not_read: u64 = doors.events("700").iter().filter_map(|event| event["frames"].as_u64()).sum();
+    assert!(not_read > 0 && pongs < PINGS, "{pongs} of {PINGS} pings were answered, {not_read} messages were not read");
+}
+
 /// Our dial calls a bot that says this and closes: the faults, and the end.
 async fn called(provider: Provider, said: Vec<Message>) -> (Vec<String>, EndReason, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

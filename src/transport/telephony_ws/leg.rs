@@ -21,6 +21,8 @@ pub(super) const OF_BOT: Abilities = Abilities { continuous_sink: true, dtmf: tr
 const OF_PROVIDER: Abilities = Abilities { continuous_source: true, ..Abilities::NONE };
 /// Messages of audio that may wait for a far side that does not read: 5 s of 20 ms.
 const MOST_QUEUED: usize = 250;
+/// How much may wait beside audio for a far side that does not read, in bytes: it may ask for answers without an end.
+const MOST_WAITING: usize = 1 << 20;
 /// So many messages that make no sense are told of; then the call ends.
 const MOST_FAULTS: u32 = 100;
 /// Marks that may wait to be heard.
@@ -122,11 +124,19 @@ impl TelephonyLeg {
         self.refuse(EndReason::ProtocolError, detail);
     }
 
-    /// Says something that is sent in any case.
+    /// Says something beside audio.
     pub(super) fn say(&mut self, said: Outgoing<'_>) {
         self.dialect.write(said, &mut self.messages);
-        for message in self.messages.drain(..) {
-            self.link.push(message);
+        for message in std::mem::take(&mut self.messages) {
+            self.send(message);
+        }
+    }
+
+    /// Sends a message, unless very much waits for a far side that does not read.
+    fn send(&mut self, message: Message) {
+        match message {
+            Message::Text(text) => self.link.push_text(text.as_str().to_owned(), MOST_WAITING),
+            other => self.link.push(other),
         }
     }
 
@@ -182,7 +192,7 @@ impl TelephonyLeg {
             Incoming::Mark(name) => self.mark(name),
             Incoming::Played(name) => self.played(name),
             Incoming::Data(data) => self.events.push_back(LegEvent::Data(data)),
-            Incoming::Answer(message) => self.link.push(message),
+            Incoming::Answer(message) => self.send(message),
             Incoming::Stop(detail) => self.link.close(EndReason::HungUp, detail, CloseCode::Normal),
         }
     }
@@ -265,8 +275,8 @@ impl TelephonyLeg {
     /// The other side's utterance is said: its mark is set.
     fn spoken(&mut self, utterance: &str) {
         self.dialect.write(Outgoing::Mark(utterance), &mut self.messages);
-        for message in self.messages.drain(..) {
-            self.link.push(message);
+        for message in std::mem::take(&mut self.messages) {
+            self.send(message);
             self.utterances.push_back(utterance.to_owned());
         }
         if self.utterances.len() > MOST_MARKS {

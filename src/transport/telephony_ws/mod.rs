@@ -39,17 +39,20 @@ const fn capability(wire: &'static str, door: &'static str, dial: &'static str, 
 pub(in crate::transport) const CAPABILITIES: [Capability; 6] = [
     Capability {
         tried: "`pipecat-ai` 1.14.0",
-        ..capability("Twilio Media Streams", "`--door twilio`", "`twilio+ws://`, `twilio+wss://`", "8 kHz, mu-law")
+        ..capability("Twilio Media Streams", "`[doors.twilio]`", "`twilio+ws://`, `twilio+wss://`", "8 kHz, mu-law")
     },
     Capability {
         tried: "`pipecat-ai` 1.14.0",
-        ..capability("Telnyx", "`--door telnyx`", "`telnyx+ws://`, `telnyx+wss://`", "8 kHz, mu-law or A-law")
+        ..capability("Telnyx", "`[doors.telnyx]`", "`telnyx+ws://`, `telnyx+wss://`", "8 kHz, mu-law or A-law")
     },
-    capability("Plivo", "`--door plivo`", "`plivo+ws://`, `plivo+wss://`", "8 kHz mu-law, 8 or 16 kHz s16le"),
-    capability("Exotel", "`--door exotel`", "`exotel+ws://`, `exotel+wss://`", "8, 16 or 24 kHz, s16le"),
+    capability("Plivo", "`[doors.plivo]`", "`plivo+ws://`, `plivo+wss://`", "8 kHz mu-law, 8 or 16 kHz s16le"),
+    capability("Exotel", "`[doors.exotel]`", "`exotel+ws://`, `exotel+wss://`", "8, 16 or 24 kHz, s16le"),
     Capability {
         tried: "`pipecat-ai` 1.14.0",
-        ..capability("Vonage", "`--door vonage`", "`vonage+ws://`, `vonage+wss://`", "8, 16 or 24 kHz, s16le")
+        ..capability("Vonage", "`[doors.vonage]`", "`vonage+ws://`, `vonage+wss://`", "8, 16 or 24 kHz, s16le")
     },
-    capability("Genesys AudioHook", "`--door genesys`", "`genesys+ws://`, `genesys+wss://`", "8 kHz, mu-law"),
+    Capability {
+        tried: "`pipecat-ai` 1.14.0",
+        ..capability("Genesys AudioHook", "`[doors.genesys]`", "`genesys+ws://`, `genesys+wss://`", "8 kHz, mu-law")
+    },
 ];

@@ -11,6 +11,7 @@ pub(super) use dial::{OpenError, connect, headers, open};
 pub(super) use door::refusal;
 pub use door::{Admitted, Door, DoorError, Entrance, Request, TlsFiles};
 pub(super) use link::{Link, Read, web_socket_config};
+pub(super) use token::shows;
 pub use token::{TokenDoor, TokenEntrance};
 
 use tokio::sync::OwnedSemaphorePermit;
