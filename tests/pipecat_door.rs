@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::pipecat::{PipecatBot, pipecat_python};
-use common::tone::{gaps, tone_level};
+use common::tone::{gaps, tone_level, tone_seconds};
 use common::{Running, built_in_agent, call_folder, events, path, serve_door, trunkline, until, wav};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -52,15 +52,20 @@ fn a_pipecat_pipeline_calls_an_agent_and_sound_goes_both_ways() {
     let hz = told["hz"].as_array().expect("a list");
     assert!(hz.len() >= 2 && hz.iter().all(|hz| hz == 700.0), "its own tone comes back: {hz:?}");
     let folder = finished(out.path());
+    let events = events(&folder);
     for name in ["caller.wav", "agent.wav"] {
-        let (samples, rate) = (wav(&folder.join(name)), if name == "caller.wav" { 24_000 } else { 16_000 });
-        let loud: Vec<usize> = (0..samples.len()).filter(|at| samples[*at].unsigned_abs() > 1000).collect();
-        let tone = &samples[loud[0] + rate / 10..loud[loud.len() - 1] - rate / 10];
-        assert!((tone.len() as f64 / rate as f64 - 2.8).abs() < 0.3, "{name}: three seconds, not {} samples", tone.len());
-        assert_eq!(gaps(tone, rate as u32, 700.0, TONE_DBFS), Vec::<usize>::new(), "{name}");
-        assert!((tone_level(tone, rate as u32, 700.0) - TONE_DBFS).abs() < 1.0, "{name}");
+        let (samples, rate) = (wav(&folder.join(name)), if name == "caller.wav" { 24_000_u32 } else { 16_000 });
+        let seconds = tone_seconds(&samples, rate, 700.0, TONE_DBFS);
+        // A client on a busy machine sends its three seconds with holes between: it is not ours to fill them.
+        assert!((2.5..3.2).contains(&seconds), "{name}: three seconds, not {seconds}");
+        if !events.iter().any(|event| event["event"] == "starved" || event["event"] == "late") {
+            assert_eq!(gaps(&samples, rate, 700.0, TONE_DBFS), Vec::<usize>::new(), "{name}");
+        }
+        let from = samples.iter().position(|sample| sample.unsigned_abs() > 1000).expect("the tone") + rate as usize / 10;
+        let level = tone_level(&samples[from..from + rate as usize / 10], rate, 700.0);
+        assert!((level - TONE_DBFS).abs() < 1.0, "{name}: {level} dBFS");
     }
-    let end = events(&folder).into_iter().find(|event| event["event"] == "ended").expect("an end");
+    let end = events.into_iter().find(|event| event["event"] == "ended").expect("an end");
     assert_eq!((&end["by"], &end["reason"]), (&json!("caller"), &json!("hung_up")), "disconnect-bot ends the call");
 }
 
