@@ -42,9 +42,12 @@ fn is_recorded(folder: &Path) {
     }
 }
 
-/// The one call that a sandbox recorded below `folder`.
-fn recorded(folder: &Path) -> PathBuf {
-    common::call_folder(&folder.join("data/recordings"))
+/// The calls that a sandbox recorded below `folder` are `count`, with both sides on their tracks.
+fn are_recorded(folder: &Path, count: usize) {
+    let calls = std::fs::read_dir(folder.join("data/recordings")).expect("a folder");
+    let calls: Vec<PathBuf> = calls.map(|entry| entry.expect("an entry").path()).collect();
+    assert_eq!(calls.len(), count, "{calls:?}");
+    calls.iter().for_each(|call| is_recorded(call));
 }
 
 #[test]
@@ -93,7 +96,7 @@ fn the_package_starts_a_pipecat_v2_run_and_the_requests_config_takes_the_place_o
     let entries = json!([{"scenario": 1}]);
     let plain = with_the_package("run_pipecat_v2", &url, KEY, &json!({"agent": 7, "scenarios": entries}));
     assert_eq!((&plain["result"]["status"], &plain["run"]["success"]), (&json!("completed"), &json!(true)), "{plain:#}");
-    is_recorded(&recorded(folder.path()));
+    are_recorded(folder.path(), 1);
     let transcript = plain["run"]["transcript_object"].as_array().expect("a transcript");
     let greeting = "Hello, this is the Lakeside clinic. How can I help you today?";
     assert!(transcript.iter().any(|line| line["content"] == greeting), "the bot tells its words: {transcript:#?}");
@@ -101,18 +104,23 @@ fn the_package_starts_a_pipecat_v2_run_and_the_requests_config_takes_the_place_o
 
 #[test]
 fn a_pipecat_run_takes_place_at_the_room_that_the_request_names() {
-    let bot = PipecatBot::start(&["scripted", "--greet", "--ws-auth", "token"]);
+    let bot = PipecatBot::start(&["scripted", "--greet", "--loopback", "--ws-auth", "token"]);
     let folder = tempfile::tempdir().expect("a folder");
     let (_sandbox, url) = sandbox(folder.path(), &[]);
     let started = http("POST", &format!("http://{}", bot.host()), "/start", None, Some(r#"{"transport": "websocket"}"#));
     let token = started.1["token"].as_str().unwrap_or_else(|| panic!("a token: {started:?}")).to_owned();
     let room = format!("ws://{}/ws-client", bot.host());
-    let entry = json!({"scenario": 1, "pipecat_room_url": room, "pipecat_token": token, "publish_data_message": {"hello": "bot"}});
-    let seen = with_the_package("run_pipecat", &url, KEY, &json!({"agent": 1, "scenarios": [entry]}));
-    assert_eq!((&seen["result"]["status"], &seen["run"]["success"]), (&json!("completed"), &json!(true)), "{seen:#}");
-    is_recorded(&recorded(folder.path()));
+    let publish = json!({"hello": "bot"});
+    let entry = json!({"scenario": 1, "pipecat_room_url": room, "pipecat_token": token, "publish_data_message": publish});
+    let offer =
+        json!({"scenario": 1, "pipecat_room_url": format!("http://{}/api/offer", bot.host()), "publish_data_message": publish});
+    let seen = with_the_package("run_pipecat", &url, KEY, &json!({"agent": 1, "scenarios": [entry, offer]}));
+    assert_eq!((&seen["result"]["status"], &seen["result"]["success_rate"]), (&json!("completed"), &json!(100.0)), "{seen:#}");
+    are_recorded(folder.path(), 2);
     assert!(!seen.to_string().contains(&token), "the token is shown nowhere");
-    assert_eq!(bot.told("heard")["client_messages"], json!([{"t": "data", "d": {"hello": "bot"}}]));
+    for _ in 0..2 {
+        assert_eq!(bot.told("heard")["client_messages"], json!([{"t": "data", "d": publish}]));
+    }
 
     let daily = json!({"scenario": 1, "pipecat_room_url": "https://team.daily.co/room"});
     let refused = with_the_package("run_pipecat", &url, KEY, &json!({"agent": 1, "scenarios": [daily]}));

@@ -5,11 +5,10 @@ mod common;
 
 use std::future::poll_fn;
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::Command;
 use std::task::Poll;
 use std::time::Duration;
 
+use common::pipecat::pipecat_python;
 use common::tone::{gaps, tone_level, tone_seconds};
 use common::{PATIENCE, Running, call_folder, events, path, python_caller, run, serve, suite, until, wav};
 use serde_json::{Value, json};
@@ -102,6 +101,14 @@ fn rtvi_becomes_speech_words_functions_and_faults() {
     assert_eq!(told(&mut rtvi, "bot-output", spoken("new")).1, []);
     assert_eq!(told(&mut rtvi, "bot-output", spoken("completed")).1, [LegEvent::Transcript("Hello.".to_owned())]);
     assert_eq!(told(&mut rtvi, "bot-transcription", json!({"text": "Hello."})).1, [], "each sentence is told once");
+    let so_far = json!({"text": "How are you?", "spoken_status": "in-progress", "spoken_progress": {"accumulated_text": "How are ", "remaining_text": "you?"}});
+    assert_eq!(told(&mut rtvi, "bot-output", so_far).1, []);
+    let (turn, cut) = told(&mut rtvi, "bot-interrupted", Value::Null);
+    assert_eq!(turn, Some(Turn::Interrupted));
+    assert_eq!(cut[0], LegEvent::Transcript("How are".to_owned()), "what of a sentence was spoken before it was cut");
+    assert_eq!(told(&mut rtvi, "bot-interrupted", Value::Null).1.len(), 1, "a bot that was silent has said nothing");
+    let written = json!({"text": "a picture", "will_be_spoken": false, "spoken_status": "new"});
+    assert_eq!(told(&mut rtvi, "bot-output", written).1, [LegEvent::Text("a picture".to_owned())]);
     let call = json!({"tool_call_id": "7", "function_name": "book", "arguments": {"day": "Friday"}});
     let [LegEvent::FunctionCall(call)] = &told(&mut rtvi, "llm-function-call-in-progress", call).1[..] else { panic!("a call") };
     assert_eq!((call.id.as_str(), call.name.as_str(), &call.arguments), ("7", "book", &json!({"day": "Friday"})));
@@ -149,12 +156,7 @@ fn an_address_is_spelled_as_it_is_read_and_carries_no_credentials() {
 
 /// A real bot and its address.
 fn bot(arguments: &[&str]) -> (Running, String) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/pyenv-pipecat/bin/python");
-    assert!(python.exists(), "Pipecat is missing: run scripts/python-env (scripts/test does)");
-    let mut command = Command::new(python);
-    command.arg(root.join("tests/interop/pipecat_agent.py")).args(arguments);
-    let bot = Running::stdout_of(command);
+    let bot = Running::stdout_of(pipecat_python("pipecat_agent.py", arguments));
     let port = bot.json("its port")["port"].as_u64().expect("a port");
     (bot, format!("pipecat-ws://127.0.0.1:{port}/ws"))
 }

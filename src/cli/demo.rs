@@ -124,7 +124,8 @@ async fn plan(way: Way, more: Map<String, Value>, wire: &crate::transport::Capab
         metrics: MetricThresholds::default(),
         limits: ApiLimits::default(),
         livekit: None,
-        pipecat: None,
+        pipecat_url: None,
+        pipecat: ConnectOptions::default(),
         records: false,
     };
     Ok(Plan {

@@ -17,7 +17,7 @@ use super::payload::{Preparation, Source};
 use super::results::{RescoreArgs, rescore};
 use super::sandbox::limits;
 use super::settings::{
-    ConfigArgs, PersonalityArgs, SpeechArgs, agent, folder_of, livekit_server, out_folder, prepare, seconds, suite,
+    ConfigArgs, PersonalityArgs, SpeechArgs, agent, connect_options, folder_of, livekit_server, out_folder, prepare, seconds, suite,
 };
 use crate::audio::Rate;
 use crate::call::Limits;
@@ -224,7 +224,8 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
                 metrics: config.sandbox.metrics,
                 limits: limits(&config),
                 livekit: livekit_server()?,
-                pipecat: bot,
+                pipecat_url: bot,
+                pipecat: connect_options(running.rate, &config)?,
                 records: matches!(calls, Mode::Pipecat | Mode::PipecatV2),
             }))
         } else {
@@ -249,11 +250,11 @@ fn run_body(args: &Args, mode: Mode, body: Value, suite_file: Option<&Path>) -> 
     })
 }
 
-/// Where a sandbox finds the bot of its Pipecat runs, and the rate at which it takes audio.
-fn pipecat_bot(running: &Running, config: &Config) -> Result<(WayOut, Rate), Failure> {
-    let (to, connect) = agent(running.to.as_ref(), running.rate, config)?;
+/// Where a sandbox finds the bot of its Pipecat runs.
+fn pipecat_bot(running: &Running, config: &Config) -> Result<WayOut, Failure> {
+    let (to, _) = agent(running.to.as_ref(), running.rate, config)?;
     if to.is_pipecat() {
-        return Ok((to, connect.rate));
+        return Ok(to);
     }
     Err(Failure::usage(format!("pipecat_v2 calls a Pipecat bot, and {to} is none")).hint("--to pipecat+http://HOST:PORT/start"))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use reqwest::Url;
 
 use super::io::{runtime, say, until_interrupted};
-use super::settings::{ConfigArgs, PersonalityArgs, SpeechArgs, folder_of, livekit_server, suite};
+use super::settings::{ConfigArgs, PersonalityArgs, SpeechArgs, connect_options, folder_of, livekit_server, suite};
 use crate::caller::Patience;
 use crate::caller::personality::Personalities;
 use crate::caller::speech::SpeechStore;
@@ -91,6 +91,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         args.agent_pipecat_url.as_ref(),
     );
     project.livekit = livekit_server()?;
+    project.pipecat = connect_options(None, &config)?;
     project.personalities = personalities.clone();
     let beside = args.project.as_ref().map_or_else(|| folder_of(args.suite.as_deref()), |folder| folder.join("suites"));
     let key = from_environment(ENV_KEY)?.map(|key| Key::new(&key)).transpose().map_err(Failure::usage)?;

@@ -93,6 +93,11 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
                    openai:URL?model=NAME, or set `to` under [agent] in trunkline.toml",
         )
     })?;
+    Ok((to, connect_options(rate, config)?))
+}
+
+/// How agents are connected, as far as their address does not say it.
+pub(super) fn connect_options(rate: Option<Rate>, config: &Config) -> Result<ConnectOptions, Failure> {
     let file = config.agent.credentials_file.as_deref();
     let credentials = credentials("TRUNKLINE_AGENT_CREDENTIALS", file).map_err(Failure::usage)?;
     let rate = rate.or(config.agent.rate).unwrap_or(Rate::HZ_16000);
@@ -105,9 +110,7 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
     };
     let pipecat_key = std::env::var("PIPECAT_API_KEY").ok().and_then(|key| Secret::new(&key));
     let (livekit, pipecat_ice) = (livekit_server()?, pipecat_ice()?);
-    let connect =
-        ConnectOptions { rate, credentials, chat_secret, openai_key, pipecat_key, pipecat_ice, livekit, dial_time, ..defaults };
-    Ok((to, connect))
+    Ok(ConnectOptions { rate, credentials, chat_secret, openai_key, pipecat_key, pipecat_ice, livekit, dial_time, ..defaults })
 }
 
 /// STUN and TURN servers for Pipecat's WebRTC, as Pipecat's own runner takes them from the environment.

@@ -24,7 +24,7 @@ use crate::record::{Role, TranscriptLine};
 use crate::transport::chirp::{DialOptions, RATE, dial};
 use crate::transport::livekit::{self, Entrance, RoomCall};
 use crate::transport::web_socket::{RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER};
-use crate::transport::{ConnectOptions, SetUp, chat};
+use crate::transport::{ConnectOptions, SetUp, WayOut, chat};
 
 /// The metadata key under which a run tells how much the caller's own pacing slipped, in ms.
 pub const PACING_SLIP_KEY: &str = "pacing_slip_ms";
@@ -157,7 +157,7 @@ impl ScriptedCarrier {
                 Ok(Box::new(livekit::dial(&call, set_up).await.map_err(|error| error.to_string())?))
             }
             Target::RoomChat { call } => Ok(Box::new(livekit::dial_chat(call, set_up).await.map_err(|error| error.to_string())?)),
-            Target::Pipecat { .. } => bot(order, set_up).await,
+            Target::Pipecat { to, connect, publish } => bot(order, to, connect, publish.as_ref(), set_up).await,
             Target::ApiChat { .. } => {
                 let caller_opens = order.scenario.script().is_ok_and(|script| script.opening.is_some());
                 Ok(Box::new(self.chats.open(order.run_id, caller_opens)))
@@ -167,12 +167,15 @@ impl ScriptedCarrier {
 }
 
 /// A Pipecat bot, and the message that the start has for it.
-async fn bot(order: &RunOrder, set_up: &mut SetUp) -> Result<Box<dyn Leg>, String> {
-    let Target::Pipecat { to, rate, token, session, publish } = &order.target else { unreachable!("asked of a bot alone") };
-    let usual = ConnectOptions::default();
-    let metadata = session.as_ref().map(Value::to_string);
-    let options = ConnectOptions { rate: rate.unwrap_or(usual.rate), metadata, pipecat_key: token.clone(), ..usual };
-    let mut leg = to.connect(&options, &ids_of(order, String::new()), set_up).await.map_err(|error| error.to_string())?;
+async fn bot(
+    order: &RunOrder,
+    to: &WayOut,
+    connect: &ConnectOptions,
+    publish: Option<&Value>,
+    set_up: &mut SetUp,
+) -> Result<Box<dyn Leg>, String> {
+    let ids = ids_of(order, String::new());
+    let mut leg = to.connect(connect, &ids, set_up).await.map_err(|error| error.to_string())?;
     publish.iter().for_each(|message| leg.command(LegCommand::Data(message)));
     Ok(leg)
 }

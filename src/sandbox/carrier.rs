@@ -12,14 +12,13 @@ use serde_json::Value;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::audio::Rate;
 use crate::call::Limits;
 use crate::caller::suite::Scenario;
 use crate::measure::Measures;
 use crate::record::TranscriptLine;
 use crate::transport::livekit::{Entrance, RoomCall};
 use crate::transport::web_socket::shown;
-use crate::transport::{Secret, WayOut};
+use crate::transport::{ConnectOptions, Secret, WayOut};
 
 /// What a transcript says of speech whose words are not known.
 pub(super) const SPEECH: &str = "[speech]";
@@ -101,12 +100,8 @@ pub enum Target {
     Pipecat {
         /// Where it is, or the runner that starts it.
         to: Box<WayOut>,
-        /// The rate at which it takes audio; none: the usual one.
-        rate: Option<Rate>,
-        /// What the one who starts it asks for.
-        token: Option<Secret>,
-        /// What its session is told.
-        session: Option<Value>,
+        /// How it is connected, and what its session is told.
+        connect: Box<ConnectOptions>,
         /// A message that it gets once it is there.
         publish: Option<Value>,
     },

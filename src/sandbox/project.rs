@@ -26,7 +26,7 @@ use crate::caller::personality::Personalities;
 use crate::caller::suite::{Scenario, Suite, SuiteError};
 use crate::error::FileError;
 use crate::transport::livekit::Server;
-use crate::transport::{Secret, WayOut};
+use crate::transport::{ConnectOptions, Secret, WayOut};
 
 /// The ids of scenarios of suites that are in requests begin here: far above those of a project.
 pub(super) const FIRST_SPEC_SCENARIO: u64 = 900_001;
@@ -50,6 +50,8 @@ pub struct Project {
     pub default_agent: Agent,
     /// The LiveKit server in whose rooms LiveKit runs take place.
     pub livekit: Option<Server>,
+    /// How the bots of Pipecat runs are connected: keys, the rate at which they take audio, STUN and TURN servers.
+    pub pipecat: ConnectOptions,
 }
 
 /// An agent as the sandbox knows it.
@@ -89,7 +91,7 @@ pub struct Agent {
     /// What its sessions are told.
     #[serde(default)]
     pub pipecat_config: Option<Value>,
-    /// The rate at which it takes audio, where it is not 16 kHz.
+    /// The rate at which it takes audio, where it is another than the sandbox's.
     #[serde(default)]
     pub pipecat_rate: Option<Rate>,
     /// The secret itself; never in the file.

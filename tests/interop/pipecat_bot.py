@@ -210,6 +210,9 @@ async def run_bot(transport, body, options):
     @worker.event_handler("on_pipeline_started")
     async def started(_worker, _frame):
         tell("ready", body=body)
+
+    @transport.event_handler("on_client_connected")
+    async def connected(_transport, _client):
         if options.greet:
             await worker.queue_frame(TTSSpeakFrame(GREETING))
 

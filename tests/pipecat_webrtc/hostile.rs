@@ -12,10 +12,10 @@ fn fails(to: &str) -> String {
     let suite = suite(folder.path(), &["Thank you, goodbye. <endcall/>"]);
     let out = folder.path().join("out");
     let output = run(&["call", "--to", to, "--suite", path(&suite), "--out", path(&out), "--format", "json"]);
-    assert_eq!(output.status.code(), Some(3), "the infrastructure failed");
+    assert_eq!(output.status.code(), Some(1), "the agent's own side failed");
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
     let run = &report["runs"][0];
-    assert_eq!(run["verdict"], "void", "{run}");
+    assert_eq!(run["end"]["reason"], "connection_lost", "{run}");
     run["failures"].to_string()
 }
 

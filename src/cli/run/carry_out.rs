@@ -14,7 +14,6 @@ use super::super::settings::open_ledger;
 use super::calls::{Calls, WayIn, look_beside};
 use super::report::{report, report_started};
 use super::rooms::Rooms;
-use crate::audio::Rate;
 use crate::caller::personality::Personalities;
 use crate::caller::speech::SpeechStore;
 use crate::caller::suite::Suite;
@@ -23,9 +22,9 @@ use crate::error::Failure;
 use crate::report::{Report, Thresholds};
 use crate::sandbox::{ApiLimits, MetricThresholds, Project, Sandbox, SandboxConfig};
 use crate::serve::Desk;
-use crate::transport::WayOut;
 use crate::transport::livekit::Server;
 use crate::transport::livekit::recorder::RoomRecorder;
+use crate::transport::{ConnectOptions, WayOut};
 
 /// Who is asked to run.
 pub(in super::super) enum Where {
@@ -47,8 +46,10 @@ pub(in super::super) struct Sandboxed {
     pub(in super::super) limits: ApiLimits,
     /// The server in whose rooms LiveKit runs take place.
     pub(in super::super) livekit: Option<Server>,
-    /// Where Pipecat runs find their bot, and the rate at which it takes audio.
-    pub(in super::super) pipecat: Option<(WayOut, Rate)>,
+    /// Where Pipecat runs find their bot.
+    pub(in super::super) pipecat_url: Option<WayOut>,
+    /// How it is connected.
+    pub(in super::super) pipecat: ConnectOptions,
     /// Its callers' recordings are the run's: the calls come through no door of ours.
     pub(in super::super) records: bool,
 }
@@ -154,10 +155,8 @@ async fn open_sandbox(plan: &Plan, sandboxed: &Sandboxed, door: Option<SocketAdd
     let personalities = sandboxed.personalities.clone().unwrap_or_default();
     project.personalities = personalities.clone();
     project.livekit.clone_from(&sandboxed.livekit);
-    if let Some((to, rate)) = &sandboxed.pipecat {
-        project.default_agent.pipecat_url = Some(to.clone());
-        project.default_agent.pipecat_rate = Some(*rate);
-    }
+    project.default_agent.pipecat_url.clone_from(&sandboxed.pipecat_url);
+    project.pipecat.clone_from(&sandboxed.pipecat);
     let config = SandboxConfig {
         thresholds: sandboxed.metrics,
         limits: sandboxed.limits,

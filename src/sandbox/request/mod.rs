@@ -201,7 +201,7 @@ fn target(
         return room_target(mode, project, agent, body, entry, variables);
     }
     if matches!(mode, Mode::Pipecat | Mode::PipecatV2) {
-        return pipecat_target(mode, agent, body, entry, variables);
+        return pipecat_target(mode, project, agent, body, entry, variables);
     }
     let url = entry.get("websocket_url").or_else(|| body.get("websocket_url")).and_then(Value::as_str).map(str::to_owned);
     let own = if mode == Mode::Chirp { &agent.chirp_url } else { &agent.chat_url };

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::super::carrier::Target;
-use super::super::project::Agent;
+use super::super::project::{Agent, Project};
 use super::Invalid;
 use crate::cekura::payload::Mode;
 use crate::transport::{Secret, WayOut};
@@ -17,20 +17,24 @@ const DAILY: &str = "daily.co";
 /// How a run reaches its bot. `entry` is the scenario's entry of the request; a suite has none.
 pub(super) fn pipecat_target(
     mode: Mode,
+    project: &Project,
     agent: &Agent,
     body: &Map<String, Value>,
     entry: &Map<String, Value>,
     variables: &BTreeMap<String, String>,
 ) -> Result<Target, Invalid> {
     let publish = entry.get("publish_data_message").filter(|message| !message.is_null()).cloned();
-    let (to, token, session) = match mode {
-        Mode::PipecatV2 => (runner(agent)?, None, Some(session(agent, body, variables))),
-        _ => {
-            let (to, token) = room(entry)?;
-            (to, token, None)
-        }
+    let mut connect = project.pipecat.clone();
+    connect.rate = agent.pipecat_rate.unwrap_or(connect.rate);
+    let to = if mode == Mode::PipecatV2 {
+        connect.metadata = Some(session(agent, body, variables).to_string());
+        runner(agent)?
+    } else {
+        let (to, token) = room(entry)?;
+        connect.pipecat_key = token;
+        to
     };
-    Ok(Target::Pipecat { to: Box::new(to), rate: agent.pipecat_rate, token, session, publish })
+    Ok(Target::Pipecat { to: Box::new(to), connect: Box::new(connect), publish })
 }
 
 fn runner(agent: &Agent) -> Result<WayOut, Invalid> {

@@ -1,13 +1,8 @@
 //! The door: a WebSocket server that Pipecat's clients call, as they call a bot.
 
-use std::net::SocketAddr;
-
-use tokio_tungstenite::tungstenite::http::Response;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-
 use super::PipecatCallerLeg;
 use crate::audio::Rate;
-use crate::transport::web_socket::{Admitted, Entrance, Request, Taken, TlsFiles, TokenDoor, web_socket_config};
+use crate::transport::web_socket::{Admitted, Taken, TokenDoor, TokenEntrance};
 
 /// How a door for Pipecat's clients is set up.
 #[derive(Debug, Clone)]
@@ -24,33 +19,13 @@ impl PipecatDoor {
     pub const RATE: Rate = Rate::HZ_24000;
 }
 
-impl Entrance for PipecatDoor {
+impl TokenEntrance for PipecatDoor {
     fn wire(&self) -> &'static str {
         "pipecat"
     }
 
-    fn listen(&self) -> SocketAddr {
-        self.door.listen
-    }
-
-    fn tls(&self) -> Option<&TlsFiles> {
-        self.door.tls.as_ref()
-    }
-
-    fn guarded(&self) -> bool {
-        self.door.token.is_some()
-    }
-
-    fn max_calls(&self) -> usize {
-        self.door.max_calls
-    }
-
-    fn web_socket(&self) -> WebSocketConfig {
-        web_socket_config(self.door.max_message)
-    }
-
-    fn refusal(&self, request: &Request) -> Option<Response<String>> {
-        self.door.refusal(request)
+    fn door(&self) -> &TokenDoor {
+        &self.door
     }
 
     async fn admit(&self, taken: Taken) -> Result<Admitted, String> {

@@ -20,6 +20,7 @@ mod hearing;
 mod leg;
 pub mod rtvi;
 pub mod web_rtc;
+mod wire;
 
 pub use bot::{Bot, Understood};
 pub use caller::PipecatCallerLeg;

@@ -1,14 +1,9 @@
 //! The door: a provider calls us, and we are the bot.
 
-use std::net::SocketAddr;
-
-use tokio_tungstenite::tungstenite::http::Response;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-
 use super::dialect::Role;
 use super::leg::{Beginning, START_TIME, TelephonyLeg};
 use super::provider::Provider;
-use crate::transport::web_socket::{Admitted, Entrance, Request, Taken, TlsFiles, TokenDoor, web_socket_config};
+use crate::transport::web_socket::{Admitted, Taken, TokenDoor, TokenEntrance};
 
 /// How such a door is set up.
 #[derive(Debug, Clone)]
@@ -19,33 +14,13 @@ pub struct TelephonyDoor {
     pub door: TokenDoor,
 }
 
-impl Entrance for TelephonyDoor {
+impl TokenEntrance for TelephonyDoor {
     fn wire(&self) -> &'static str {
         self.provider.name()
     }
 
-    fn listen(&self) -> SocketAddr {
-        self.door.listen
-    }
-
-    fn tls(&self) -> Option<&TlsFiles> {
-        self.door.tls.as_ref()
-    }
-
-    fn guarded(&self) -> bool {
-        self.door.token.is_some()
-    }
-
-    fn max_calls(&self) -> usize {
-        self.door.max_calls
-    }
-
-    fn web_socket(&self) -> WebSocketConfig {
-        web_socket_config(self.door.max_message)
-    }
-
-    fn refusal(&self, request: &Request) -> Option<Response<String>> {
-        self.door.refusal(request)
+    fn door(&self) -> &TokenDoor {
+        &self.door
     }
 
     /// Waits for the stream's start, which says what the call is.

@@ -11,7 +11,8 @@ pub(super) use dial::{OpenError, connect, headers, open};
 pub(super) use door::refusal;
 pub use door::{Admitted, Door, DoorError, Entrance, Request, TlsFiles};
 pub(super) use link::{Link, Read, web_socket_config};
-pub use token::TokenDoor;
+pub(super) use token::shows;
+pub use token::{TokenDoor, TokenEntrance};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;

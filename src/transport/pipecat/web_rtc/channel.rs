@@ -7,10 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// How often a client says that it is there.
+/// How often a client says that it is there. A bot sends nothing to one that has said so, and has not for three seconds.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(1);
-/// A client that has pinged and does so no more is gone for a bot after this time.
-pub(super) const PING_PATIENCE: Duration = Duration::from_secs(3);
 const SIGNALLING: &str = "signalling";
 
 /// A message on the data channel.

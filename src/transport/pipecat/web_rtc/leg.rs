@@ -27,6 +27,9 @@ pub(in crate::transport::pipecat) const ABILITIES: Abilities = Abilities {
     ..Abilities::NONE
 };
 const RECONNECTING: &str = "PIPECAT_RECONNECTING";
+/// A bot sends without a pause, silence too: a connection from which nothing came for so long is lost. It is looked at so often.
+const SILENT: Duration = Duration::from_secs(4);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a connection from which nothing comes may take to come back by itself, before another is offered; and from one offer
 /// to the next.
 const OFFER_EVERY: Duration = Duration::from_secs(5);
@@ -65,6 +68,8 @@ pub struct SmallWebRtcLeg {
     began: Instant,
     /// When the next ping is due; none until the channel is open.
     ping: Option<Instant>,
+    /// When the connection is looked at.
+    look: Instant,
     outage: Option<Outage>,
     alarm: Alarm,
 }
@@ -98,6 +103,7 @@ impl SmallWebRtcLeg {
             via,
             began: Instant::now(),
             ping: None,
+            look: Instant::now() + LOOK_EVERY,
             outage: None,
             alarm: Alarm::new(),
         };
@@ -156,8 +162,8 @@ impl SmallWebRtcLeg {
         if self.errand.is_none() && self.begin_errand() {
             return Poll::Ready(());
         }
-        let due = [self.ping, self.outage.map(|outage| outage.offer)].into_iter().flatten().min();
-        if self.alarm.poll_at(due.map(Into::into), cx).is_ready() && due.is_some() {
+        let due = self.ping.map_or(self.look, |ping| ping.min(self.look));
+        if self.alarm.poll_at(Some(due.into()), cx).is_ready() {
             self.tick(Instant::now());
             return Poll::Ready(());
         }
@@ -182,25 +188,31 @@ impl SmallWebRtcLeg {
             Happening::Message(Ok(ChannelMessage::Ping | ChannelMessage::Signalling(Signal::TrackStatus { .. }))) => {}
             Happening::Message(Err(problem)) => self.talk.fault(problem.to_string()),
             Happening::Candidate(candidate) => self.candidates.push(candidate),
-            Happening::State(PeerState::Connected) => self.connected(),
-            Happening::State(PeerState::Disconnected) => self.lost(),
             Happening::State(PeerState::Closed) => self.talk.close(EndReason::HungUp, String::new()),
-            Happening::State(PeerState::New | PeerState::Connecting) => {}
+            // Looked at from time to time, as what comes is.
+            Happening::State(_) => {}
         }
     }
 
-    fn connected(&mut self) {
-        if self.outage.take().is_some() {
-            self.talk.events.push_back(LegEvent::Data(serde_json::json!({"pipecat": "reconnected"})));
-        }
-    }
-
-    fn lost(&mut self) {
-        if self.outage.is_none() && self.talk.ended().is_none() {
-            let since = Instant::now();
-            self.outage = Some(Outage { since, offer: since + OFFER_EVERY });
-            let detail = "nothing comes from the bot any more".to_owned();
-            self.talk.events.push_back(LegEvent::Fault { code: RECONNECTING.to_owned(), detail });
+    /// Looks whether anything still comes.
+    fn look(&mut self, now: Instant) {
+        let peer = self.talk.line.peer();
+        let silence = peer.heard().map(|heard| now.duration_since(heard));
+        let stands = peer.state() == PeerState::Connected && silence.is_some_and(|silence| silence < SILENT);
+        match &self.outage {
+            // The connection is about to stand.
+            None if matches!(peer.state(), PeerState::New | PeerState::Connecting) => {}
+            None if stands => {}
+            None => {
+                self.outage = Some(Outage { since: now, offer: now + OFFER_EVERY });
+                let detail = "nothing comes from the bot any more".to_owned();
+                self.talk.events.push_back(LegEvent::Fault { code: RECONNECTING.to_owned(), detail });
+            }
+            Some(_) if stands => {
+                self.outage = None;
+                self.talk.events.push_back(LegEvent::Data(serde_json::json!({"pipecat": "reconnected"})));
+            }
+            Some(_) => {}
         }
     }
 
@@ -209,6 +221,11 @@ impl SmallWebRtcLeg {
             self.ping = Some(now + PING_EVERY);
             self.talk.say(channel::ping(now.duration_since(self.began)));
         }
+        if self.look > now {
+            return;
+        }
+        self.look = now + LOOK_EVERY;
+        self.look(now);
         match &mut self.outage {
             // Nobody is asked any more.
             outage if self.talk.ended().is_some() => *outage = None,

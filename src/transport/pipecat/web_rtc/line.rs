@@ -84,7 +84,7 @@ impl Line {
     pub(super) fn answer_again(&mut self, offer: &str) -> Result<SessionText, PeerError> {
         let answer = self.peer.answer(offer)?;
         if self.audio.is_none() {
-            self.audio = self.peer.offered_audio();
+            self.audio = self.peer.offered_audio(offer);
         }
         Ok(answer)
     }

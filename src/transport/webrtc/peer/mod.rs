@@ -40,8 +40,6 @@ pub struct Peer {
     state: PeerState,
     pending: Option<SdpPendingOffer>,
     sources: Sources,
-    /// Where the far side takes audio, as it has offered.
-    audio: Option<Mid>,
     remotes: Vec<String>,
     /// Where the far side takes TCP connections.
     tcp: Vec<SocketAddr>,
@@ -81,7 +79,6 @@ impl Peer {
             state: PeerState::New,
             pending: None,
             sources: Sources::default(),
-            audio: None,
             remotes: Vec::new(),
             tcp: Vec::new(),
             fallback: Fallback::default(),
@@ -146,13 +143,14 @@ impl Peer {
         }
     }
 
-    /// The media section of the far side's offer over which audio may go to it; none until one was answered.
+    /// The first media section of an offer that was answered over which audio may go to the far side.
     #[must_use]
-    pub const fn offered_audio(&self) -> Option<SentAudio> {
-        match self.audio {
-            Some(mid) => Some(SentAudio::new(mid)),
-            None => None,
-        }
+    pub fn offered_audio(&self, offer: &str) -> Option<SentAudio> {
+        let mids = offer.lines().filter_map(|line| line.trim_end().strip_prefix("a=mid:"));
+        let speaks = |mid: &Mid| {
+            self.rtc.media(*mid).is_some_and(|media| media.kind() == MediaKind::Audio && media.direction().is_sending())
+        };
+        mids.map(Mid::from).find(speaks).map(SentAudio::new)
     }
 
     /// Answers the far side's offer.
@@ -457,9 +455,6 @@ impl Peer {
         match event {
             Event::Connected => self.set_state(PeerState::Connected),
             Event::IceConnectionStateChange(state) => self.take_ice_state(state),
-            Event::MediaAdded(media) if media.kind == MediaKind::Audio && media.direction.is_sending() => {
-                self.audio.get_or_insert(media.mid);
-            }
             Event::RtpPacket(packet) => self.events.extend(self.sources.packet(&mut self.rtc, &packet)),
             Event::SenderFeedback(feedback) => self.events.push_back(media::report(&feedback)),
             Event::ChannelOpen(id, label) => self.events.push_back(PeerEvent::ChannelOpen(Channel(id), label)),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::reception::Asker;
 use super::{Desk, Refusal, Visitor, WIRE};
-use crate::transport::web_socket::ID_HEADERS;
+use crate::transport::web_socket::{ID_HEADERS, shows};
 
 /// The longest body that is read, in bytes.
 const LONGEST_BODY: usize = 1 << 20;
@@ -61,11 +61,6 @@ struct Start {
     transport: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Token {
-    token: Option<String>,
-}
-
 type Answered = Result<Json<Value>, Response>;
 
 async fn page() -> Html<&'static str> {
@@ -77,13 +72,10 @@ async fn status() -> Json<Value> {
 }
 
 /// Nobody comes in without the token, where the door has one.
-async fn guard(State(desk): State<Arc<Desk>>, Query(given): Query<Token>, request: Request, next: Next) -> Response {
-    let Some(token) = &desk.door.token else { return next.run(request).await };
-    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-    match bearer.or(given.token) {
-        Some(given) if token.admits(given.as_bytes()) => next.run(request).await,
-        _ => refused(StatusCode::UNAUTHORIZED, "the door's token is missing or wrong"),
+async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+    match &desk.door.token {
+        Some(token) if !shows(&request, token) => refused(StatusCode::UNAUTHORIZED, "the door's token is missing or wrong"),
+        _ => next.run(request).await,
     }
 }
 

@@ -14,10 +14,22 @@ use crate::audio::Rate;
 use crate::audio::opus::OpusError;
 use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::CallerLeg;
+use crate::transport::pipecat::bot::{self, Bot};
 use crate::transport::webrtc::{IceOptions, PeerError, PeerState, Voice};
 
 /// How long a connection may take to stand, and one that is lost to come back.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
+
+/// What a client understands beside audio.
+const ABILITIES: Abilities = Abilities {
+    continuous_source: true,
+    continuous_sink: true,
+    speech_marks: true,
+    text: true,
+    functions: true,
+    data: true,
+    ..Abilities::NONE
+};
 
 /// What a client asks of its call by HTTP.
 pub(super) enum Asked {
@@ -35,6 +47,7 @@ pub(super) enum Asked {
 /// A client in a call.
 pub(super) struct ClientLeg {
     talk: Talk,
+    bot: Bot,
     asked: mpsc::Receiver<Asked>,
     towards: SocketAddr,
     ice: IceOptions,
@@ -54,7 +67,17 @@ impl ClientLeg {
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, OpusError> {
         let deadline = Some(Instant::now() + CONNECT_TIME);
-        Ok(Self { talk: Talk::new(line)?, asked, towards, ice, via, deadline, alarm: Alarm::new(), _permit: permit })
+        Ok(Self {
+            talk: Talk::new(line)?,
+            bot: Bot::default(),
+            asked,
+            towards,
+            ice,
+            via,
+            deadline,
+            alarm: Alarm::new(),
+            _permit: permit,
+        })
     }
 
     /// Waits for whatever happens next on the connection or is asked by HTTP, and takes it.
@@ -79,7 +102,7 @@ impl ClientLeg {
     fn take(&mut self, happening: Happening) {
         match happening {
             Happening::Audio(arrived, packet) => self.talk.voice.receive(arrived, packet),
-            Happening::Message(Ok(ChannelMessage::Application(text))) => drop(text),
+            Happening::Message(Ok(ChannelMessage::Application(text))) => self.take_message(&text),
             Happening::Message(Ok(ChannelMessage::Signalling(Signal::TrackStatus { receiver_index: 0, enabled }))) => {
                 let told = if enabled { "unmuted" } else { "muted" };
                 self.talk.events.push_back(LegEvent::Data(serde_json::json!({"pipecat": told})));
@@ -93,6 +116,29 @@ impl ClientLeg {
             // A client is told all candidates with the answer: there is no way to tell it of others, and it finds them out.
             Happening::Open | Happening::Candidate(_) | Happening::State(PeerState::New | PeerState::Connecting) => {}
         }
+    }
+
+    fn take_message(&mut self, text: &str) {
+        match self.bot.take(text) {
+            Ok(taken) => {
+                self.talk.events.extend(taken.events);
+                taken.answers.into_iter().for_each(|answer| self.talk.say(answer));
+                if taken.leaves {
+                    self.leave(EndReason::HungUp, String::new());
+                }
+            }
+            Err(problem) => {
+                let detail = problem.to_string();
+                self.talk.say(bot::complaint(None, &detail));
+                self.talk.fault(detail);
+            }
+        }
+    }
+
+    /// Says that we hang up, and does.
+    fn leave(&mut self, reason: EndReason, detail: String) {
+        self.talk.say(channel::peer_left());
+        self.talk.hang_up(reason, detail);
     }
 
     fn take_asked(&mut self, asked: Asked) {
@@ -122,7 +168,7 @@ impl Leg for ClientLeg {
     }
 
     fn abilities(&self) -> Abilities {
-        super::super::leg::ABILITIES
+        ABILITIES
     }
 
     fn via(&self) -> String {
@@ -143,24 +189,23 @@ impl Leg for ClientLeg {
     fn command(&mut self, command: LegCommand<'_>) {
         match command {
             LegCommand::Audio(samples) => self.talk.play(samples),
-            LegCommand::Hangup(reason) => {
-                self.talk.say(channel::peer_left());
-                self.talk.hang_up(reason, String::new());
-            }
-            _ => {}
+            LegCommand::Hangup(reason) => self.leave(reason, String::new()),
+            told => self.bot.tell(&told).into_iter().for_each(|message| self.talk.say(message)),
         }
     }
 }
 
 impl CallerLeg for ClientLeg {
     fn fail(&mut self, detail: &str) {
-        self.talk.say(channel::peer_left());
-        self.talk.hang_up(EndReason::ConnectionLost, detail.to_owned());
+        self.talk.say(bot::failure(detail));
+        self.leave(EndReason::ConnectionLost, detail.to_owned());
     }
 
     /// What a client tells has no place in its audio: none of it has to be moved.
     fn resume(&mut self, mut kept: VecDeque<LegEvent>, _skipped: u64) {
         kept.append(&mut self.talk.events);
         self.talk.events = kept;
+        let ready = self.bot.begin();
+        ready.into_iter().for_each(|ready| self.talk.say(ready));
     }
 }
