@@ -91,6 +91,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let livekit = livekit_door(args.livekit_agent_name.as_deref(), &config)?;
     let openings = doors::set_up(&args.doors(), &config, &to, livekit.is_some())?;
     runtime()?.block_on(async {
+        // Before anybody is told that a door is open, and may want to end it again.
+        let (stop, cut) = interruptions(livekit.is_some())?;
         let mut open = Vec::new();
         for opening in openings {
             open.push(opening.await?);
@@ -99,8 +101,6 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             say(&format!("listening {} in front of {to}", door.shown));
         }
         let mut doors: Vec<_> = open.into_iter().map(|door| door.arrivals).collect();
-        let drains = livekit.is_some();
-        let (stop, cut) = interruptions(drains)?;
         if let Some((server, worker)) = livekit {
             doors.push(registered(server, &worker, &to).await?.into());
         }
