@@ -1,9 +1,13 @@
 //! Servers and clients that are not there, refuse, answer nonsense or ask for it.
 
+use std::io::Write;
+use std::net::TcpListener;
+
 use serde_json::{Value, json};
 use trunkline::transport::pipecat::web_rtc::IceServers;
 
-use super::common::{path, run, suite, trunkline};
+use super::common::pipecat::PipecatBot;
+use super::common::{path, read_http, run, suite, trunkline};
 use super::steered::SteeredBot;
 
 /// What a call of `to` that comes to nothing says.
@@ -11,7 +15,11 @@ fn fails(to: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let suite = suite(folder.path(), &["Thank you, goodbye. <endcall/>"]);
     let out = folder.path().join("out");
-    let output = run(&["call", "--to", to, "--suite", path(&suite), "--out", path(&out), "--format", "json"]);
+    let config = folder.path().join("trunkline.toml");
+    std::fs::write(&config, "[agent]\ndial_s = 5\n").expect("a file");
+    let arguments =
+        ["call", "--to", to, "--suite", path(&suite), "--out", path(&out), "--format", "json", "--config", path(&config)];
+    let output = run(&arguments);
     assert_eq!(output.status.code(), Some(1), "the agent's own side failed");
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
     let run = &report["runs"][0];
@@ -39,7 +47,7 @@ fn a_bots_server_that_is_no_help_is_named_with_what_it_did() {
 fn a_bot_to_which_no_way_leads_is_named_with_what_was_tried() {
     let bot = SteeredBot::start();
     let said = fails(&bot.at("/nowhere"));
-    assert!(said.contains("connection: not within 20 s: ICE found no way: tried from 127.0.0.1:"), "{said}");
+    assert!(said.contains("connection: not within 5 s: ICE found no way: tried from 127.0.0.1:"), "{said}");
     assert!(said.contains("UDP 127.0.0.1:9") || said.contains("udp 127.0.0.1:9"), "{said}");
 }
 
@@ -71,4 +79,51 @@ fn stun_and_turn_servers_are_read_as_pipecats_runner_reads_them() {
     let refused = refused.expect("trunkline starts");
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(2) && said.contains("PIPECAT_ICE_SERVERS: \"turn:a\" is not"), "{said}");
+}
+
+/// A runner's answer at Daily: there is no Daily here, so a stand-in gives it.
+#[test]
+fn rooms_at_daily_are_asked_of_a_runner_one_for_each_entry() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let start = format!("http://{}/start", listener.local_addr().expect("an address"));
+    let runner = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for number in 1..=2 {
+            let (mut stream, _) = listener.accept().expect("a request");
+            let (head, body) = read_http(&mut stream).expect("a whole request");
+            assert!(head.contains("authorization: Bearer the-key"), "{head}");
+            asked.push(serde_json::from_str::<Value>(&body).expect("JSON"));
+            let answer = json!({"dailyRoom": format!("https://x.daily.co/{number}"), "dailyToken": format!("token-{number}"), "sessionId": "s"}).to_string();
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).expect("it is sent");
+        }
+        asked
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("run.json");
+    let arguments =
+        ["payload", "pipecat", "--scenario-ids", "1,2", "--agent-config", "{\"a\": 1}", "--start", &start, "--output", path(&file)];
+    let output = trunkline(&arguments).env("PIPECAT_API_KEY", "the-key").output().expect("trunkline starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let body: Value = serde_json::from_slice(&std::fs::read(&file).expect("a file")).expect("JSON");
+    let entry = |number: u32| json!({"scenario": number, "pipecat_room_url": format!("https://x.daily.co/{number}"), "pipecat_token": format!("token-{number}")});
+    assert_eq!(body["scenarios"], json!([entry(1), entry(2)]));
+    assert_eq!(runner.join().expect("the runner"), vec![json!({"createDailyRoom": true, "body": {"a": 1}}); 2]);
+}
+
+#[test]
+fn a_runner_without_daily_and_flags_that_do_not_fit_are_named() {
+    let bot = PipecatBot::start(&["echo", "--loopback"]);
+    let start = format!("http://{}/start", bot.host());
+    for (arguments, code, problem) in [
+        (vec!["pipecat", "--scenario-ids", "4", "--start", &start], 3, "no room for scenario 4: http://127.0.0.1:"),
+        (vec!["pipecat_v2", "--scenario-ids", "4", "--start", &start], 2, "--start belongs to pipecat"),
+        (vec!["pipecat", "--start", &start], 2, "give --scenario-ids"),
+        (vec!["pipecat", "--scenario-ids", "4", "--room-url", "https://a", "--start", &start], 2, "not both"),
+    ] {
+        let output = run(&[&["payload"], &arguments[..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.contains(problem), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
 }
