@@ -1,5 +1,8 @@
 //! What the benchmarks share.
 
+// Each benchmark uses its own part of this.
+#![allow(dead_code)]
+
 use std::time::Duration;
 
 /// The value of a flag of the command line.
