@@ -9,17 +9,13 @@ Commands on stdin, a line each: `renegotiate` asks for another offer; `cut` lets
 """
 
 import asyncio
-import fractions
 import json
-import math
 import socket
 import sys
 
 import aioice.ice
-import numpy
 import uvicorn
-from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from av import AudioFrame
+from aiortc_sound import Ears, Tone
 from fastapi import FastAPI, HTTPException
 from loguru import logger
 from pipecat.transports.smallwebrtc.request_handler import (
@@ -28,9 +24,7 @@ from pipecat.transports.smallwebrtc.request_handler import (
     SmallWebRTCRequestHandler,
 )
 
-aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 logger.remove()
-RATE, FRAME = 48000, 960
 
 
 def tell(what, **more):
@@ -60,36 +54,8 @@ for method in ("datagram_received", "send_data", "send_stun"):
     Wire.gate(method)
 
 
-class Tone(MediaStreamTrack):
-    kind = "audio"
-
-    def __init__(self):
-        super().__init__()
-        self.at, self.begun = 0, None
-
-    async def recv(self):
-        loop = asyncio.get_running_loop()
-        self.begun = self.begun or loop.time()
-        await asyncio.sleep(self.begun + self.at / RATE - loop.time())
-        samples = 8000 * numpy.sin(math.tau * 440 * numpy.arange(self.at, self.at + FRAME) / RATE)
-        frame = AudioFrame.from_ndarray(samples.astype("int16").reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = RATE, self.at, fractions.Fraction(1, RATE)
-        self.at += FRAME
-        return frame
-
-
-heard, connections, server = [], [], None
+ears, connections, server = Ears(), [], None
 app, handler = FastAPI(), SmallWebRTCRequestHandler()
-
-
-async def listen(track):
-    while True:
-        try:
-            frame = await track.recv()
-        except MediaStreamError:
-            return
-        samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0]
-        heard.append(samples.copy())
 
 
 async def begin(connection):
@@ -118,8 +84,8 @@ async def begin(connection):
 
 
 def play(connection):
-    connection.replace_audio_track(Tone())
-    asyncio.ensure_future(listen(connection.audio_input_track()))
+    connection.replace_audio_track(Tone(440))
+    asyncio.ensure_future(ears.listen(connection.audio_input_track()))
 
 
 @app.post("/api/offer")
@@ -157,13 +123,6 @@ async def nowhere(request: SmallWebRTCRequest):
     return answer | {"sdp": "\r\n".join(lines) + "\r\n"}
 
 
-def tell_heard():
-    samples = numpy.concatenate(heard) if heard else numpy.zeros(0)
-    pieces = numpy.split(samples[: len(samples) // RATE * RATE].astype(float), max(len(samples) // RATE, 1))
-    loud = [piece for piece in pieces if numpy.abs(piece).max(initial=0) > 1000]
-    tell("heard", seconds=len(samples) / RATE, hz=[float(numpy.abs(numpy.fft.rfft(piece)).argmax()) for piece in loud])
-
-
 async def command(line):
     what, _, rest = line.partition(" ")
     connection = connections[-1]
@@ -176,7 +135,7 @@ async def command(line):
     elif what == "send":
         connection._data_channel.send(rest)
     elif what == "heard":
-        tell_heard()
+        tell("heard", **ears.heard())
     elif what == "leave":
         await connection.disconnect()
 
@@ -197,7 +156,7 @@ async def main():
     tell("port", port=listener.getsockname()[1])
     await server.serve(sockets=[listener])
     asking.cancel()
-    tell_heard()
+    tell("heard", **ears.heard())
 
 
 asyncio.run(main())

@@ -9,20 +9,13 @@ has hung up, and at the end `heard`: the seconds of audio and the strongest freq
 
 import argparse
 import asyncio
-import fractions
 import json
-import math
 import urllib.error
 import urllib.request
 
-import aioice.ice
-import numpy
+from aiortc_sound import Ears, Tone
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
-from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from av import AudioFrame
 
-aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
-RATE, FRAME = 48000, 960
 parser = argparse.ArgumentParser()
 parser.add_argument("url")
 parser.add_argument("--token")
@@ -39,34 +32,7 @@ def tell(what, **more):
     print(json.dumps({"told": what, **more}), flush=True)
 
 
-class Tone(MediaStreamTrack):
-    kind = "audio"
-
-    def __init__(self):
-        super().__init__()
-        self.at, self.begun = 0, None
-
-    async def recv(self):
-        loop = asyncio.get_running_loop()
-        self.begun = self.begun or loop.time()
-        await asyncio.sleep(self.begun + self.at / RATE - loop.time())
-        samples = 8000 * numpy.sin(math.tau * options.hz * numpy.arange(self.at, self.at + FRAME) / RATE)
-        frame = AudioFrame.from_ndarray(samples.astype("int16").reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = RATE, self.at, fractions.Fraction(1, RATE)
-        self.at += FRAME
-        return frame
-
-
-heard, over = [], asyncio.Event()
-
-
-async def listen(track):
-    while True:
-        try:
-            frame = await track.recv()
-        except MediaStreamError:
-            return
-        heard.append(frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0].copy())
+ears, over = Ears(), asyncio.Event()
 
 
 def ask(method, body):
@@ -80,7 +46,7 @@ def ask(method, body):
 async def connect(more):
     """A connection that is offered, and how it is named."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
-    peer.addTrack(Tone())
+    peer.addTrack(Tone(options.hz))
     channel = peer.createDataChannel("chat")
     up = asyncio.Event()
 
@@ -98,7 +64,7 @@ async def connect(more):
 
     @peer.on("track")
     def track(track):
-        asyncio.ensure_future(listen(track))
+        asyncio.ensure_future(ears.listen(track))
 
     @peer.on("connectionstatechange")
     def changed():
@@ -152,10 +118,7 @@ async def main():
     except TimeoutError:
         pass
     await peer.close()
-    samples = numpy.concatenate(heard) if heard else numpy.zeros(0)
-    pieces = numpy.split(samples[: len(samples) // RATE * RATE].astype(float), max(len(samples) // RATE, 1))
-    loud = [piece for piece in pieces if numpy.abs(piece).max(initial=0) > 1000]
-    tell("heard", seconds=len(samples) / RATE, hz=[float(numpy.abs(numpy.fft.rfft(piece)).argmax()) for piece in loud])
+    tell("heard", **ears.heard())
 
 
 asyncio.run(main())
