@@ -1,5 +1,8 @@
 //! Round trips of 20 ms frames through WebSockets that carry audio, directly and through a bridge that is a process of its own.
 
+// Each benchmark uses its own part of this.
+#![allow(dead_code)]
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::ops::Range;

@@ -1,6 +1,7 @@
 //! Pipecat's SmallWebRTC: bots of `pipecat-ai` 1.14.0 are called (`pipecat+http://`), and clients call through the door: aiortc 1.16.0,
 //! Chromium, and we ourselves.
 
+mod behind;
 #[path = "../common/mod.rs"]
 mod common;
 mod door;
@@ -8,6 +9,7 @@ mod hostile;
 mod steered;
 
 use std::future::poll_fn;
+use std::path::Path;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -85,6 +87,15 @@ impl Caller {
         self.leg.command(LegCommand::Hangup(EndReason::HungUp));
         self.until("the end", |caller| caller.ended().is_some()).await;
     }
+}
+
+/// The agent's track has sound: the bot's greeting lasts longer than three seconds.
+fn hears_the_greeting(call: &Path) -> bool {
+    let agent = hound::WavReader::open(call.join("agent.wav")).expect("a recording");
+    let rate = agent.spec().sample_rate as usize;
+    let samples: Vec<i16> = agent.into_samples().map(|sample| sample.expect("a sample")).collect();
+    let loud = samples.chunks(rate / 50).filter(|piece| piece.iter().any(|sample| sample.unsigned_abs() > 1000)).count();
+    loud > 100
 }
 
 /// A call of `to` with the caller's `lines`: the report's run and the call's folder.
