@@ -5,7 +5,7 @@ Tells JSON lines: `port`, then at the end of the call `heard` (seconds of audio,
 silent, the keys that were pressed, and what its runner found out about the call).
 
 Modes: `echo` sends back what it hears; `tone HZ` waits until the caller has spoken and been silent for half a second, answers with two seconds
-of a tone, and hangs up.
+of a tone, and hangs up; `scripted` greets and answers as `pipecat_bot.py` does, can be interrupted, and tells what that tells.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from pipecat.workers.runner import WorkerRunner
 
 options = argparse.ArgumentParser()
 options.add_argument("serializer", choices=("twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"))
-options.add_argument("mode", choices=("echo", "tone"))
+options.add_argument("mode", choices=("echo", "tone", "scripted"))
 options.add_argument("hz", nargs="?", type=float)
 options = options.parse_args()
 # A serializer resamples to the pipeline's rate, and this is the one that the phone has.
@@ -128,7 +128,24 @@ async def call(websocket: WebSocket):
     await websocket.accept()
     made, found = await serializer(websocket)
     params = FastAPIWebsocketParams(audio_in_enabled=True, audio_out_enabled=True, serializer=made)
-    transport, bot = FastAPIWebsocketTransport(websocket, params), Bot()
+    transport = FastAPIWebsocketTransport(websocket, params)
+    if options.mode == "scripted":
+        await converse(transport)
+    else:
+        await sound(transport, found)
+    server.should_exit = True
+
+
+async def converse(transport):
+    import pipecat_bot
+
+    script = argparse.Namespace(mode="scripted", greet=True, pause=0.3, hang_up_after=None, function=None, slow_start=0.0)
+    script.rate_out, script.no_rtvi = RATE, True
+    await pipecat_bot.run_bot(transport, None, script)
+
+
+async def sound(transport, found):
+    bot = Bot()
     worker = PipelineWorker(
         Pipeline([transport.input(), bot, transport.output()]),
         params=PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=RATE),
@@ -143,7 +160,6 @@ async def call(websocket: WebSocket):
     await runner.run()
     samples = numpy.frombuffer(bytes(bot.heard), dtype="<i2").astype(float)
     tell("heard", seconds=len(samples) / RATE, rate=RATE, hz=list(strongest(samples)), digits=bot.digits, call=found)
-    server.should_exit = True
 
 
 listener = socket.create_server(("127.0.0.1", 0))

@@ -131,9 +131,9 @@ fn an_address_is_spelled_as_it_is_read_and_carries_no_credentials() {
     }
 }
 
-/// The whole of a call with a bot as its users write it: a greeting, turns, an interruption, words, keys and their order.
+/// The whole of a call with a bot as its users write it: turns, words, keys.
 #[test]
-fn a_bot_is_called_interrupted_and_recorded() {
+fn a_bot_is_called_and_recorded() {
     let bot = PipecatBot::start(&["scripted", "--loopback"]);
     let to = format!("pipecat+http://{}/api/offer", bot.host());
     let lines = [
@@ -159,6 +159,20 @@ fn a_bot_is_called_interrupted_and_recorded() {
     let stages = stages["set_up"]["stages"].as_array().expect("a list");
     let stages: Vec<_> = stages.iter().map(|stage| stage["stage"].as_str().expect("a name")).collect();
     assert_eq!(stages, ["offer", "connection", "agent_ready", "first_audio"]);
+}
+
+#[test]
+fn a_caller_who_barges_in_stops_the_bot_and_the_recording_shows_it() {
+    let bot = PipecatBot::start(&["scripted", "--greet", "--loopback"]);
+    let over = "<interruption time=\"1.5s\"/>Thank you, goodbye. <silence time=\"2s\"/> <endcall/>";
+    let (called, _folder) = call(&format!("pipecat+http://{}/api/offer", bot.host()), &["", over], &[]);
+    let told = bot.told("interrupted");
+    let after = told["after"].as_f64().expect("seconds");
+    assert!((1.0..3.5).contains(&after), "it is stopped in the middle of its greeting of four seconds: {told}");
+    let barge_in = &called["measures"]["barge_in"]["events"][0];
+    assert_eq!((&barge_in["scripted"], &barge_in["yielded"]), (&json!(true), &json!(true)), "{called:#}");
+    let stopped = barge_in["stopped_after_ms"].as_f64().expect("a time");
+    assert!((50.0..2000.0).contains(&stopped), "its own detector takes its time: {stopped} ms");
 }
 
 /// A runner is asked for a session first, with what the bot is to be told; it may be had over WebRTC or a WebSocket.

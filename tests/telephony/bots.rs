@@ -73,3 +73,25 @@ fn a_scripted_caller_presses_keys_for_bots_behind_twilio_and_genesys() {
     assert_eq!(heard["call"]["transport"], "twilio");
     genesys.join().expect("it went well");
 }
+
+/// A whole pipeline behind the serializer: it greets, is interrupted, and says no more of it.
+#[test]
+fn a_caller_who_barges_in_stops_a_bot_behind_twilio() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (bot, address) = bot("twilio", &["scripted"], "");
+    let over = "<interruption time=\"1.5s\"/>Thank you, goodbye. <silence time=\"2s\"/> <endcall/>";
+    let (suite, out) = (suite(folder.path(), &["", over]), folder.path().join("out"));
+    let output = run(&["call", "--to", &address, "--suite", path(&suite), "--out", path(&out), "--format", "json"]);
+    let told = |what: &str| {
+        let of = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|told| told["told"] == what);
+        bot.wait_for(what, of)
+    };
+    assert!(
+        told("interrupted")["after"].as_f64().is_some_and(|after| (1.0..3.5).contains(&after)),
+        "in the middle of its greeting"
+    );
+    assert!(told("heard")["interrupted"].as_u64().is_some_and(|times| times >= 1));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let barge_in = &report["runs"][0]["measures"]["barge_in"]["events"][0];
+    assert_eq!((&barge_in["scripted"], &barge_in["yielded"]), (&json!(true), &json!(true)), "{report:#}");
+}
