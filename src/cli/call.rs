@@ -11,8 +11,8 @@ use self::load::{LoadArgs, Reporting, place};
 use super::io::{runtime, until_interrupted};
 use super::outcome::{Format, conclude, report_call};
 use super::progress::Progress;
-use super::run::parse_share;
 use super::settings::{ConfigArgs, PersonalityArgs, Ready, SpeechArgs, agent, out_folder, prepare, seconds, shown, suite};
+use super::values::{parse_rate, parse_share};
 use crate::audio::Rate;
 use crate::call::{CallControl, CallIds, EndReason, LoggedEvent, Observer};
 use crate::caller::suite::{Scenario, Suite};
@@ -85,12 +85,6 @@ enum Keep {
     Failed,
     /// None
     None,
-}
-
-/// A rate as a flag.
-pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
-    let hz: u32 = text.parse().map_err(|_| format!("{text:?} is no rate in Hz"))?;
-    Rate::try_from(hz).map_err(|error| error.to_string())
 }
 
 /// Runs the command.

@@ -9,10 +9,11 @@ use serde_json::{Map, Value};
 
 use self::room::DemoRoom;
 use super::agent::{answer_calls, shipped_lines};
+use super::doors::chirp_door;
 use super::io::{runtime, say};
 use super::outcome::{Format, conclude};
 use super::run::{Plan, Sandboxed, WayIn, Where, carry_out, room_recorder};
-use super::settings::{chirp_door, out_folder, prepare, suite};
+use super::settings::{out_folder, prepare, suite};
 use crate::call::Limits;
 use crate::caller::speech::SpeechStore;
 use crate::cekura::Mode;

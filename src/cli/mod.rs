@@ -3,6 +3,7 @@
 mod agent;
 mod call;
 mod demo;
+mod doors;
 mod history;
 mod io;
 mod listing;
@@ -20,6 +21,7 @@ mod scenarios;
 mod serve;
 mod settings;
 mod test_sets;
+mod values;
 mod wait;
 
 use clap::error::{ContextKind, ContextValue};

@@ -4,9 +4,9 @@ mod livekit;
 
 use std::path::{Path, PathBuf};
 
-use super::call::parse_rate;
 use super::io::{result, say};
 use super::outcome::measured;
+use super::values::parse_rate;
 use crate::audio::Rate;
 use crate::error::{Exit, Failure};
 use crate::record::{Mended, repair_file, repair_folder};

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::call::parse_rate;
 use super::io::runtime;
 use super::outcome::{Format, conclude};
 use super::payload::{Preparation, Source};
@@ -19,6 +18,7 @@ use super::sandbox::limits;
 use super::settings::{
     ConfigArgs, PersonalityArgs, SpeechArgs, agent, connect_options, folder_of, livekit_server, out_folder, prepare, seconds, suite,
 };
+use super::values::{parse_rate, parse_share};
 use crate::audio::Rate;
 use crate::call::Limits;
 use crate::cekura::{Client, Mode};
@@ -122,12 +122,6 @@ enum Command {
     /// Scores a result's runs anew by these metrics; nothing is called (`results rescore`)
     #[command(after_help = "Example:\n  trunkline run rerun 987 --metric-ids 55,56")]
     Rerun(RescoreArgs),
-}
-
-/// A share as a flag.
-pub(super) fn parse_share(text: &str) -> Result<f64, String> {
-    let share: Option<f64> = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| format!("{text:?} is no share between 0 and 1"))
 }
 
 /// Runs the command.

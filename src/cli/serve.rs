@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::call::parse_rate;
+use super::doors::livekit_door;
 use super::io::{Interruption, runtime, say};
 use super::outcome::{report_call, unmeasured};
-use super::settings::{ConfigArgs, agent, livekit_door, out_folder};
+use super::settings::{ConfigArgs, agent, out_folder};
+use super::values::parse_rate;
 use crate::audio::Rate;
 use crate::call::{CallIds, Limits};
 use crate::conversation::FinishedCall;
@@ -20,7 +21,6 @@ use crate::report::{REPORT_JSON, Report, RunReport, Thresholds};
 use crate::serve::{Desk, Happening, serve};
 use crate::transport::WayOut;
 use crate::transport::livekit::{Server, Worker, WorkerError, WorkerOptions};
-use crate::transport::web_socket::DoorError;
 
 use doors::{CHAT, CHIRP, DoorFlag};
 
@@ -182,23 +182,6 @@ fn write_report(runs: Vec<RunReport>, out: &Path) -> Result<(), Failure> {
     Report::new(MODE, None, "completed", 1.0, runs).write(out).map_err(Failure::infrastructure)?;
     say(&format!("report: {}", out.join(REPORT_JSON).display()));
     Ok(())
-}
-
-/// A door that does not open: exit code 2 when the configuration asks for it, else 3.
-pub(super) fn closed_door(error: DoorError) -> Failure {
-    match error {
-        DoorError::Unguarded { wire: "chat", .. } => {
-            Failure::usage(&error).hint("set secret_file under [doors.chat] or TRUNKLINE_DOOR_SECRET, or listen on 127.0.0.1")
-        }
-        DoorError::Unguarded { wire: "chirp", .. } => Failure::usage(&error)
-            .hint("set credentials_file under [doors.chirp] or TRUNKLINE_DOOR_CREDENTIALS=user:password, or listen on 127.0.0.1"),
-        DoorError::Unguarded { wire, .. } => Failure::usage(&error)
-            .hint(format!("set token_file under [doors.{wire}] or TRUNKLINE_DOOR_TOKEN, or listen on 127.0.0.1")),
-        DoorError::Tls(_) => Failure::usage(&error),
-        DoorError::Listen { wire, .. } => {
-            Failure::infrastructure(&error).hint(format!("choose another address: `listen` under [doors.{wire}]"))
-        }
-    }
 }
 
 /// Measures a call that is over and says how it went.

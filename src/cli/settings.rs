@@ -10,16 +10,13 @@ use crate::caller::personality::{Personalities, Personality};
 use crate::caller::speech::{SpeechStore, TtsCommand};
 use crate::caller::suite::{Problem, Scenario, Suite, refusal};
 use crate::caller::{Patience, PrepareError, PreparedScript, TEXT_PATIENCE, TextScript};
-use crate::config::{Config, TokenDoorConfig, credentials, secret};
+use crate::config::{Config, credentials, secret};
 use crate::error::Failure;
 use crate::ledger::Ledger;
 use crate::transport::Secret;
-use crate::transport::chat::ChatDoor;
-use crate::transport::chirp::{ChirpDoor, ChirpLimits, RATE};
-use crate::transport::livekit::{Server, WorkerOptions};
-use crate::transport::pipecat::PipecatDoor;
-use crate::transport::pipecat::web_rtc::{IceServers, OfferDoor};
-use crate::transport::web_socket::{TlsFiles, TokenDoor};
+use crate::transport::chirp::RATE;
+use crate::transport::livekit::Server;
+use crate::transport::pipecat::web_rtc::IceServers;
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
 /// The configuration file.
@@ -119,23 +116,10 @@ pub(super) fn pipecat_key() -> Option<Secret> {
 }
 
 /// STUN and TURN servers for Pipecat's WebRTC, as Pipecat's own runner takes them from the environment.
-fn pipecat_ice() -> Result<IceServers, Failure> {
+pub(super) fn pipecat_ice() -> Result<IceServers, Failure> {
     const NAME: &str = "PIPECAT_ICE_SERVERS";
     let text = std::env::var(NAME).unwrap_or_default();
     IceServers::parse(&text).map_err(|error| Failure::usage(format!("{NAME}: {error}")))
-}
-
-/// The door that takes Pipecat's WebRTC offers.
-pub(super) fn offer_door(config: &Config) -> Result<OfferDoor, Failure> {
-    let door = &config.doors.pipecat_webrtc;
-    Ok(OfferDoor {
-        listen: door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 7860).into()),
-        tls: tls_files("doors.pipecat-webrtc", door.certificate.as_ref(), door.key.as_ref())?,
-        token: secret("TRUNKLINE_DOOR_TOKEN", door.token_file.as_deref()).map_err(Failure::usage)?,
-        max_calls: door.max_calls.unwrap_or(64),
-        ice: pipecat_ice()?,
-        agent_speaks_first: None,
-    })
 }
 
 /// How a result or a run is waited for.
@@ -157,7 +141,7 @@ impl WaitArgs {
 }
 
 /// The longest time that is taken, ten years: a longer one does not fit into every clock.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// A flag's time in seconds.
 pub(super) fn seconds(flag: &str, value: f64) -> Result<Duration, Failure> {
@@ -181,107 +165,6 @@ fn ledger_path() -> Result<PathBuf, Failure> {
     let base = from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")));
     let base = base.ok_or_else(|| Failure::usage("no place for the ledger").hint("set TRUNKLINE_LEDGER to a file"))?;
     Ok(base.join("trunkline").join("ledger.sqlite"))
-}
-
-/// The CHIRP door as the configuration has it.
-pub(super) fn chirp_door(config: &Config) -> Result<ChirpDoor, Failure> {
-    let door = &config.doors.chirp;
-    let plain = ChirpDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8765).into()));
-    let limits = ChirpLimits {
-        max_message: door.max_message.unwrap_or(plain.limits.max_message),
-        idle: Some(idle("doors.chirp", door.idle_s)?.unwrap_or(Duration::from_secs(60))),
-    };
-    let file = door.credentials_file.as_deref();
-    Ok(ChirpDoor {
-        tls: tls_files("doors.chirp", door.certificate.as_ref(), door.key.as_ref())?,
-        credentials: credentials("TRUNKLINE_DOOR_CREDENTIALS", file).map_err(Failure::usage)?,
-        limits,
-        max_calls: door.max_calls.unwrap_or(plain.max_calls),
-        ..plain
-    })
-}
-
-/// The chat door as the configuration has it.
-pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
-    let door = &config.doors.chat;
-    let plain = ChatDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8766).into()));
-    Ok(ChatDoor {
-        tls: tls_files("doors.chat", door.certificate.as_ref(), door.key.as_ref())?,
-        secret: secret("TRUNKLINE_DOOR_SECRET", door.secret_file.as_deref()).map_err(Failure::usage)?,
-        agent_speaks_first: door.agent_speaks_first,
-        max_calls: door.max_calls.unwrap_or(plain.max_calls),
-        max_message: door.max_message.unwrap_or(plain.max_message),
-        idle: idle("doors.chat", door.idle_s)?.or(plain.idle),
-        ..plain
-    })
-}
-
-/// A door whose callers show a token, as the configuration has it under `[doors.NAME]`.
-pub(super) fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
-    let table = format!("doors.{name}");
-    let plain = TokenDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], usual_port).into()));
-    Ok(TokenDoor {
-        tls: tls_files(&table, door.certificate.as_ref(), door.key.as_ref())?,
-        token: secret("TRUNKLINE_DOOR_TOKEN", door.token_file.as_deref()).map_err(Failure::usage)?,
-        max_calls: door.max_calls.unwrap_or(plain.max_calls),
-        max_message: door.max_message.unwrap_or(plain.max_message),
-        idle: Some(idle(&table, door.idle_s)?.unwrap_or(Duration::from_secs(60))),
-        ..plain
-    })
-}
-
-/// The Pipecat door.
-pub(super) fn pipecat_door(config: &Config) -> Result<PipecatDoor, Failure> {
-    const USUAL_PORT: u16 = 8767;
-    let door = token_door("pipecat", &config.doors.pipecat.door, USUAL_PORT)?;
-    Ok(PipecatDoor { door, rate: config.doors.pipecat.rate.unwrap_or(PipecatDoor::RATE) })
-}
-
-/// The LiveKit door, if one is asked for: the server, and the agent's name.
-pub(super) fn livekit_door(name: Option<&str>, config: &Config) -> Result<Option<(Server, WorkerOptions)>, Failure> {
-    let door = &config.doors.livekit;
-    let Some(name) = name.or(door.agent_name.as_deref()) else { return Ok(None) };
-    if name.trim().is_empty() {
-        return Err(Failure::usage("the LiveKit door's agent has an empty name: without one it would be sent into every room"));
-    }
-    let plain = WorkerOptions::new(name);
-    let max_jobs = door.max_calls.unwrap_or(plain.max_jobs);
-    if max_jobs == 0 {
-        return Err(Failure::usage("[doors.livekit] max_calls = 0: give 1 or more"));
-    }
-    let server = livekit_server_or(door.url.as_deref())?.ok_or_else(|| {
-        Failure::usage("the LiveKit door needs a LiveKit server")
-            .hint("set LIVEKIT_URL (or `url` under [doors.livekit]), LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
-    })?;
-    Ok(Some((server, WorkerOptions { max_jobs, ..plain })))
-}
-
-/// The idle time of a door.
-fn idle(table: &str, seconds: Option<u64>) -> Result<Option<Duration>, Failure> {
-    let time = seconds.map(Duration::from_secs);
-    match time.filter(|time| time.is_zero() || *time > LONGEST) {
-        None => Ok(time),
-        Some(wrong) => {
-            Err(Failure::usage(format!("[{table}] idle_s = {}: give 1 to {} seconds", wrong.as_secs(), LONGEST.as_secs())))
-        }
-    }
-}
-
-fn tls_files(table: &str, certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Result<Option<TlsFiles>, Failure> {
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })),
-        (None, None) => Ok(None),
-        _ => Err(Failure::usage(format!("[{table}] needs both `certificate` and `key`, or neither"))),
-    }
-}
-
-/// `callers` and the agent fit: both speak, or both write.
-pub(super) fn fits(callers: &str, chats: bool, agent: &WayOut) -> Result<(), Failure> {
-    let takes = if agent.is_text_only() { "text only" } else { "audio" };
-    if chats == agent.is_text_only() {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("{callers} cannot stand in front of {agent}, which takes {takes}")))
 }
 
 /// Reads a suite; without a path, the shipped one.
@@ -427,7 +310,7 @@ pub(super) fn livekit_server() -> Result<Option<Server>, Failure> {
 }
 
 /// As [`livekit_server`], with another address where LIVEKIT_URL is not set.
-fn livekit_server_or(url: Option<&str>) -> Result<Option<Server>, Failure> {
+pub(super) fn livekit_server_or(url: Option<&str>) -> Result<Option<Server>, Failure> {
     let elsewhere = url.map(str::to_owned);
     let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let [url, key, secret] = ["LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"].map(value);

@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::super::doors::{chat_door, chirp_door, closed_door, fits};
 use super::super::progress::Progress;
-use super::super::serve::closed_door;
-use super::super::settings::{chat_door, chirp_door, fits, shown};
+use super::super::settings::shown;
 use crate::call::{CallEnd, CallIds, CallOutcome, EndReason};
 use crate::cekura::{Client, Mode};
 use crate::config::Config;

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use super::super::settings::{chat_door, chirp_door, fits, offer_door, pipecat_door, token_door};
-use super::closed_door;
+use super::super::doors::{chat_door, chirp_door, closed_door, fits, offer_door, pipecat_door, token_door};
 use crate::config::{Config, TokenDoorConfig};
 use crate::error::Failure;
 use crate::spelling::nearest;
