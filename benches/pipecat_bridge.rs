@@ -3,7 +3,8 @@
 //!
 //! For each number of calls, in one run: callers send a 20 ms frame every 20 ms to an agent that speaks Pipecat's protobuf frames and sends them
 //! back at once; first directly, as Pipecat's clients do, then over CHIRP through `trunkline serve` (which records both sides), then over CHIRP
-//! through `benches/pipecat_bridge.py` (websockets and Pipecat's own `ProtobufFrameSerializer`; it records nothing). Added latency is the percentile of
+//! through `benches/pipecat_bridge.py`, which records nothing: as bare sockets with Pipecat's own `ProtobufFrameSerializer`, and as pipelines of Pipecat's own
+//! transports. Added latency is the percentile of
 //! the bridged round trips, which pass the bridge twice, minus that of the direct ones. `-- --calls 1,20 --seconds 10` sets the numbers. The Python
 //! bridge needs `scripts/python-env`.
 
@@ -35,7 +36,7 @@ fn main() {
             let direct = measure(Wire::Pipecat, agent, calls, time).await;
             let (d50, d99) = (percentile(&direct, 0.5), percentile(&direct, 0.99));
             let mut shares = Vec::new();
-            for (name, bridge) in [("Trunkline", trunkline as fn(&str) -> Bridge), ("Python", python)] {
+            for (name, bridge) in BRIDGES {
                 let bridge = bridge(&agent.to_string());
                 let watch = bridge.watch(ramp(calls) + WARM_UP, time);
                 let (bridged, (share, _)) = tokio::join!(measure(Wire::Chirp, bridge.address, calls, time), watch);
@@ -48,18 +49,26 @@ fn main() {
                 );
                 shares.push(share);
             }
-            println!("Trunkline takes 1/{:.1} of the Python bridge's processor time.", shares[1] / shares[0]);
+            let [of_sockets, of_transports] = [shares[1] / shares[0], shares[2] / shares[0]];
+            println!("| {calls} | | Trunkline's processor time | | | 1/{of_sockets:.1} and 1/{of_transports:.1} of Python's |");
         }
     });
 }
+
+/// What stands in front of the agent.
+const BRIDGES: [(&str, fn(&str) -> Bridge); 3] = [
+    ("Trunkline", trunkline),
+    ("Python, sockets", |agent| python(agent, &[])),
+    ("Python, transports", |agent| python(agent, &["--transports"])),
+];
 
 fn trunkline(agent: &str) -> Bridge {
     Bridge::trunkline(&format!("pipecat-ws://{agent}/"))
 }
 
-fn python(agent: &str) -> Bridge {
+fn python(agent: &str, more: &[&str]) -> Bridge {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(root.join("target/pyenv-pipecat/bin/python"));
-    command.arg(root.join("benches/pipecat_bridge.py")).arg(format!("ws://{agent}/"));
+    command.arg(root.join("benches/pipecat_bridge.py")).arg(format!("ws://{agent}/")).args(more);
     Bridge::of(command)
 }
