@@ -35,8 +35,9 @@ adds up set-up time, each of its stages and response latency (percentiles by nea
 measured), failures by kind, and how loaded this machine was. A call in which this machine itself was late is void, not failed,
 and its times are left out. Ctrl-C ends the calls that go on; what is done is reported.")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, chirps://…, process:COMMAND, livekit://ROOM?agent=NAME, pipecat-ws://…, twilio+ws://…, …
-    /// [default: `to` of the configuration]
+    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit://ROOM?agent=NAME, livekit-console:COMMAND, pipecat+http://HOST:PORT/start,
+    /// pipecat-ws://HOST:PORT/PATH, twilio+ws://HOST:PORT/PATH (or another provider's), chat://HOST:PORT/PATH, chat-process:COMMAND or
+    /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
     /// Rate of a process, or at which a Pipecat bot takes audio, in Hz

@@ -102,7 +102,8 @@ struct Running {
     /// A run fails when an answer takes longer
     #[arg(long, value_name = "N")]
     max_latency_ms: Option<f64>,
-    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit-console:COMMAND, chat://HOST:PORT/PATH, chat-process:COMMAND or
+    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit://ROOM?agent=NAME, livekit-console:COMMAND, pipecat+http://HOST:PORT/start,
+    /// pipecat-ws://HOST:PORT/PATH, twilio+ws://HOST:PORT/PATH (or another provider's), chat://HOST:PORT/PATH, chat-process:COMMAND or
     /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,

@@ -48,8 +48,9 @@ their end; the second ends them.
 
 When it is stopped it writes report.json and junit.xml of all its calls into the folder.")]
 pub struct Args {
-    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit-console:COMMAND, pipecat-ws://…, twilio+ws://…,
-    /// chat://HOST:PORT/PATH, chat-process:COMMAND or openai:URL?model=NAME [default: `to` of the configuration]
+    /// The agent: chirp://HOST:PORT/PATH, process:COMMAND, livekit://ROOM?agent=NAME, livekit-console:COMMAND, pipecat+http://HOST:PORT/start,
+    /// pipecat-ws://HOST:PORT/PATH, twilio+ws://HOST:PORT/PATH (or another provider's), chat://HOST:PORT/PATH, chat-process:COMMAND or
+    /// openai:URL?model=NAME [default: `to` of the configuration]
     #[arg(long, env = "TRUNKLINE_AGENT")]
     to: Option<WayOut>,
     /// Rate of a process, or at which a Pipecat bot takes audio, in Hz

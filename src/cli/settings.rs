@@ -86,7 +86,7 @@ pub(super) fn agent(to: Option<&WayOut>, rate: Option<Rate>, config: &Config) ->
     let to = to.or(config.agent.to.as_ref()).cloned().ok_or_else(|| {
         Failure::usage("no agent to connect to").hint(
             "give --to chirp://HOST:PORT/, process:COMMAND, livekit://ROOM?agent=NAME, livekit-chat://ROOM?agent=NAME, livekit-console:COMMAND, \
-                   pipecat-ws://HOST:PORT/PATH, twilio+ws://HOST:PORT/PATH, chat://HOST:PORT/, chat-process:COMMAND or \
+                   pipecat+http://HOST:PORT/start, pipecat-ws://HOST:PORT/PATH, twilio+ws://HOST:PORT/PATH, chat://HOST:PORT/, chat-process:COMMAND or \
                    openai:URL?model=NAME, or set `to` under [agent] in trunkline.toml",
         )
     })?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use trunkline::transport::webrtc::{AudioPlan, IceOptions, Peer};
 
 use super::common::pipecat::pipecat_python;
 use super::common::tone::{gaps, tone_file, tone_level, tone_seconds};
@@ -188,8 +189,16 @@ fn requests_that_make_no_sense_are_refused_in_words_and_touch_no_call() {
         let detail = said["detail"].as_str().unwrap_or_default();
         assert!(answered == status && detail.contains(problem), "{path} {}: {answered} {said}", &body[..body.len().min(80)]);
     }
+    // A client that is answered and never connects is no call: no agent is called for it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let never = runtime.block_on(async {
+        let plan = AudioPlan { stream: "stream", track: "track", both_ways: true };
+        Peer::new(&[], &IceOptions::default()).offer(Some(plan), &[]).expect("an offer").0
+    });
+    assert_eq!(asked(&door, post, "/api/offer", &offer(&never), None).0, 200);
     let heard = aiortc(&door, &["--seconds", "2"]);
     assert_eq!(told(&heard, "heard")["hz"][0], 500.0, "the door takes calls as before");
+    finished(out.path());
 }
 
 #[test]

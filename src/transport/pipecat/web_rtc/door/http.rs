@@ -127,7 +127,7 @@ async fn answer(desk: &Desk, address: std::net::SocketAddr, headers: &HeaderMap,
         None => {
             let body = offer.request_data.or(body).filter(|body| !body.is_null());
             let visitor = Visitor { address, ids: ids(headers, body.as_ref()), body };
-            desk.take(&offer.sdp, visitor).await.map_err(refusal)?
+            desk.take(&offer.sdp, visitor).map_err(refusal)?
         }
     };
     Ok(Json(json!({"sdp": sdp, "type": "answer", "pc_id": pc_id})))

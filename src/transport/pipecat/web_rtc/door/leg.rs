@@ -80,6 +80,25 @@ impl ClientLeg {
         })
     }
 
+    /// Waits until the connection stands.
+    ///
+    /// # Errors
+    /// Why it never does, in words.
+    pub(super) async fn connected(&mut self) -> Result<(), String> {
+        std::future::poll_fn(|cx| {
+            loop {
+                if let Some((_, detail)) = self.talk.ended() {
+                    return Poll::Ready(Err(detail.clone()));
+                }
+                if self.talk.line.peer().state() == PeerState::Connected {
+                    return Poll::Ready(Ok(()));
+                }
+                std::task::ready!(self.poll_line(cx));
+            }
+        })
+        .await
+    }
+
     /// Waits for whatever happens next on the connection or is asked by HTTP, and takes it.
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Poll::Ready(happening) = self.talk.line.poll(cx) {

@@ -148,8 +148,8 @@ impl Desk {
         Self { door, via, arrivals, places, calls: Mutex::default(), sessions: Mutex::default() }
     }
 
-    /// A call comes in: its id and the answer to its offer.
-    async fn take(&self, offer: &str, visitor: Visitor) -> Result<(String, String), Refusal> {
+    /// A call is offered: its id and the answer. It comes in once the connection stands.
+    fn take(&self, offer: &str, visitor: Visitor) -> Result<(String, String), Refusal> {
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Full(self.door.max_calls))?;
         let (line, answer) = Line::answer(offer, &[visitor.address], &self.door.ice.options(false))?;
         if !line.can_speak() {
@@ -158,24 +158,25 @@ impl Desk {
         let (ask, asked) = mpsc::channel(MOST_ASKED);
         let (ice, via) = (self.door.ice.options(false), self.via.clone());
         let leg = ClientLeg::new(line, asked, (visitor.address, ice), via, permit);
-        let leg = leg.map_err(|error| Refusal::Broken(error.to_string()))?;
+        let mut leg = leg.map_err(|error| Refusal::Broken(error.to_string()))?;
         let pc_id = Uuid::new_v4().to_string();
         {
             let mut calls = self.calls.lock().expect("nobody panics with it");
             calls.retain(|_, call| !call.is_closed());
             calls.insert(pc_id.clone(), ask);
         }
-        let [run_id, result_id, scenario_id] = visitor.ids;
-        let arrival = Arrival {
-            leg: Box::new(leg),
-            peer: visitor.address.to_string(),
-            run_id,
-            result_id,
-            scenario_id,
-            agent_speaks_first: self.door.agent_speaks_first,
-            metadata: visitor.body.map(|body| body.to_string()),
-        };
-        self.arrivals.send(arrival).await.map_err(|_| Refusal::Over)?;
+        let (arrivals, agent_speaks_first) = (self.arrivals.clone(), self.door.agent_speaks_first);
+        tokio::spawn(async move {
+            let peer = visitor.address.to_string();
+            if let Err(why) = leg.connected().await {
+                return tracing::info!("an offer of {peer} came to nothing: {why}");
+            }
+            let metadata = visitor.body.map(|body| body.to_string());
+            let [run_id, result_id, scenario_id] = visitor.ids;
+            let leg = Box::new(leg);
+            // The door closed meanwhile: so does the connection.
+            drop(arrivals.send(Arrival { leg, peer, run_id, result_id, scenario_id, agent_speaks_first, metadata }).await);
+        });
         Ok((pc_id, answer))
     }
 
