@@ -259,7 +259,7 @@ fn wire_of(calls: Mode, agent: Option<&WayOut>) -> Capability {
     match agent {
         Some(agent) if agent.is_text_only() => agent.capability(),
         _ if matches!(calls, Mode::Livekit | Mode::LivekitV2) => livekit::CAPABILITY,
-        _ if matches!(calls, Mode::Pipecat | Mode::PipecatV2) => pipecat::CAPABILITY,
+        _ if matches!(calls, Mode::Pipecat | Mode::PipecatV2) => pipecat::web_socket::CAPABILITY,
         _ if calls == Mode::LivekitChat => livekit::chat::CAPABILITY,
         _ => chirp::CAPABILITY,
     }

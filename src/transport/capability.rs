@@ -28,7 +28,7 @@ pub const CAPABILITIES: [Capability; 17] = [
     livekit::CAPABILITY,
     console::CAPABILITY,
     livekit::chat::CAPABILITY,
-    pipecat::CAPABILITY,
+    pipecat::web_socket::CAPABILITY,
     pipecat::web_rtc::CAPABILITY,
     telephony_ws::CAPABILITIES[0],
     telephony_ws::CAPABILITIES[1],

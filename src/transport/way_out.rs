@@ -11,8 +11,9 @@ use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::livekit::{self, RoomAddress, RoomCallError, Server};
-use super::pipecat::web_rtc::{self, CallOptions, IceServers, PipecatAddress};
-use super::pipecat::{self, PipecatError};
+use super::pipecat::PipecatError;
+use super::pipecat::web_rtc::{self, CallError, CallOptions, IceServers, PipecatAddress};
+use super::pipecat::web_socket as pipecat_ws;
 use super::process::{self, ProcessError, ProcessLeg};
 use super::telephony_ws::{self, TelephonyAddress, TelephonyError};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
@@ -133,9 +134,12 @@ pub enum ConnectError {
     /// No LiveKit server is known.
     #[error("{0} needs a LiveKit server: set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET")]
     NoLiveKit(String),
-    /// As a Pipecat bot.
+    /// As a Pipecat bot, over its WebSocket.
     #[error(transparent)]
     Pipecat(#[from] PipecatError),
+    /// As a Pipecat bot, by HTTP.
+    #[error(transparent)]
+    PipecatWebRtc(#[from] CallError),
     /// As a bot behind a telephony provider.
     #[error(transparent)]
     Telephony(#[from] TelephonyError),
@@ -166,7 +170,7 @@ impl WayOut {
             Self::LiveKitConsole(_) => console::CAPABILITY,
             Self::LiveKit(address) if address.is_chat() => livekit::chat::CAPABILITY,
             Self::LiveKit(_) => livekit::CAPABILITY,
-            Self::Pipecat(_) => pipecat::CAPABILITY,
+            Self::Pipecat(_) => pipecat_ws::CAPABILITY,
             Self::PipecatWebRtc(_) => web_rtc::CAPABILITY,
             Self::Telephony(address) => address.capability(),
             Self::Chat(_) => chat::WEB_SOCKET,
@@ -209,7 +213,7 @@ impl WayOut {
             }
             Self::Pipecat(url) => {
                 let headers = told_headers(ids, metadata);
-                Ok(Box::new(pipecat::dial(url, options.rate, headers, options.once, set_up).await?))
+                Ok(Box::new(pipecat_ws::dial(url, options.rate, headers, options.once, set_up).await?))
             }
             Self::PipecatWebRtc(address) => {
                 let call = CallOptions {

@@ -244,7 +244,7 @@ fn playable(mode: Mode, scenario: &Scenario) -> Result<(), Invalid> {
         Mode::Chirp => (chirp::CAPABILITY.wire, chirp::CAPABILITY.abilities),
         Mode::Livekit | Mode::LivekitV2 => (livekit::CAPABILITY.wire, livekit::CAPABILITY.abilities),
         Mode::LivekitChat => (livekit::chat::CAPABILITY.wire, livekit::chat::CAPABILITY.abilities),
-        Mode::Pipecat | Mode::PipecatV2 => (bots::CAPABILITY.wire, bots::CAPABILITY.abilities),
+        Mode::Pipecat | Mode::PipecatV2 => (bots::web_socket::CAPABILITY.wire, bots::web_socket::CAPABILITY.abilities),
         _ => ("a chat", chat::ABILITIES),
     };
     let problems = match scenario.script() {

@@ -16,7 +16,7 @@ use super::signalling::{Signalling, SignallingError};
 use crate::audio::Rate;
 use crate::audio::opus::OpusError;
 use crate::call::{CallIds, EndReason, Leg};
-use crate::transport::pipecat::{self, PipecatError};
+use crate::transport::pipecat::web_socket::{self, PipecatError};
 use crate::transport::webrtc::{PeerError, PeerState};
 use crate::transport::{Secret, SetUp, Stage};
 
@@ -26,7 +26,18 @@ const READY_TIME: Duration = Duration::from_secs(10);
 const RETRIES: u32 = 3;
 const BACKOFF: Duration = Duration::from_millis(500);
 
-/// A bot that cannot be called over WebRTC.
+/// A bot that cannot be called by HTTP.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// A step over HTTP and WebRTC.
+    #[error(transparent)]
+    Step(#[from] WebRtcError),
+    /// The WebSocket of the session that was started.
+    #[error(transparent)]
+    WebSocket(#[from] PipecatError),
+}
+
+/// A step that failed on the way to a bot.
 #[derive(Debug, thiserror::Error)]
 #[error("Pipecat, {}: {problem}", stage.name().replace('_', " "))]
 pub struct WebRtcError {
@@ -97,9 +108,9 @@ pub(in crate::transport) fn body(metadata: Option<&str>, ids: &CallIds) -> Optio
 /// where one is started, `offer`, `connection` and `agent_ready`; of a session over a WebSocket `session`, and those of the WebSocket.
 ///
 /// # Errors
-/// [`PipecatError`], which names the step.
-pub async fn dial(address: &PipecatAddress, options: &CallOptions, set_up: &mut SetUp) -> Result<Box<dyn Leg>, PipecatError> {
-    let failed = |stage| move |problem| PipecatError::WebRtc(WebRtcError { stage, problem });
+/// [`CallError`], which names the step.
+pub async fn dial(address: &PipecatAddress, options: &CallOptions, set_up: &mut SetUp) -> Result<Box<dyn Leg>, CallError> {
+    let failed = |stage| move |problem| CallError::Step(WebRtcError { stage, problem });
     let signalling = Signalling::new(&address.url, options.key.clone(), options.step_time)
         .map_err(|error| failed(Stage::Offer)(error.into()))?;
     let body = options.body.clone();
@@ -109,7 +120,7 @@ pub async fn dial(address: &PipecatAddress, options: &CallOptions, set_up: &mut 
             set_up.enter(Stage::Session);
             let url = reached(options.once, set_up, Stage::Session, || signalling.start_web_socket(&body)).await;
             let url = url.map_err(|error| failed(Stage::Session)(error.into()))?;
-            Ok(Box::new(pipecat::dial(&url, options.rate, [], options.once, set_up).await?))
+            Ok(Box::new(web_socket::dial(&url, options.rate, [], options.once, set_up).await?))
         }
         Entry::StartWebRtc => {
             let asked = body.unwrap_or_else(|| json!({}));

@@ -19,7 +19,7 @@ mod talk;
 pub use address::PipecatAddress;
 pub use channel::{BadChannelMessage, ChannelMessage, Signal};
 pub(in crate::transport) use dial::body;
-pub use dial::{CallOptions, WebRtcError, WebRtcProblem, dial};
+pub use dial::{CallError, CallOptions, WebRtcError, WebRtcProblem, dial};
 pub use door::{OfferDoor, OpenOfferDoor, WIRE as DOOR};
 pub use ice::{BadIceServers, IceServers};
 pub use leg::{OfferError, SmallWebRtcLeg};

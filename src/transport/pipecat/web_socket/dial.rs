@@ -6,7 +6,6 @@ use url::Url;
 
 use super::PipecatLeg;
 use super::leg::Beginning;
-use super::web_rtc::WebRtcError;
 use crate::audio::Rate;
 use crate::call::EndReason;
 use crate::transport::web_socket::{self, DialError};
@@ -34,9 +33,6 @@ pub enum PipecatError {
         /// 401 or 403.
         status: u16,
     },
-    /// Over WebRTC, or a session could not be started.
-    #[error(transparent)]
-    WebRtc(#[from] WebRtcError),
     /// It hung up, or broke the protocol, before it was ready.
     #[error("{via} was gone before the bot was ready{}", shown(*reason, detail))]
     Gone {

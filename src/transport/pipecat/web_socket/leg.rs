@@ -4,10 +4,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::frames::{Audio, Frame};
-use super::rtvi::{self, Rtvi, Turn};
 use super::wire::{Next, Wire, transcription};
 use crate::audio::Rate;
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::transport::pipecat::rtvi::{self, Rtvi, Turn};
 use crate::transport::web_socket::Socket;
 
 /// What the wire carries beside audio.

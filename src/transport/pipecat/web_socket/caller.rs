@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::bot::{self, Bot};
 use super::frames::Frame;
 use super::wire::{Next, Wire, transcription};
 use crate::audio::Rate;
 use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::CallerLeg;
+use crate::transport::pipecat::bot::{self, Bot};
 use crate::transport::web_socket::Taken;
 
 /// What a client understands beside audio. Its microphone may be a bot's voice, which pauses.
