@@ -55,8 +55,11 @@ fn main() {
     });
 }
 
+/// Starts a bridge in front of the agent at this address.
+type Start = fn(&str) -> Bridge;
+
 /// What stands in front of the agent.
-const BRIDGES: [(&str, fn(&str) -> Bridge); 3] = [
+const BRIDGES: [(&str, Start); 3] = [
     ("Trunkline", trunkline),
     ("Python, sockets", |agent| python(agent, &[])),
     ("Python, transports", |agent| python(agent, &["--transports"])),
