@@ -38,7 +38,7 @@ impl Bot {
     /// Takes a message.
     ///
     /// # Errors
-    /// [`BadMessage`]; [`Self::complaint`] tells the client.
+    /// [`BadMessage`], of which the client is to be told.
     pub fn take(&mut self, text: &str) -> Result<Understood, BadMessage> {
         let message: Value = serde_json::from_str(text).map_err(|error| BadMessage::NotJson(error.to_string()))?;
         let mut taken = Understood::default();
