@@ -4,6 +4,7 @@ mod arrival;
 mod capability;
 pub mod chat;
 pub mod chirp;
+mod faults;
 pub mod livekit;
 pub mod pipecat;
 pub mod process;

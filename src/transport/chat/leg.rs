@@ -16,14 +16,13 @@ use super::{ABILITIES, MAX_MESSAGE, NO_RATE};
 use crate::audio::Rate;
 use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent, Side};
 use crate::transport::CallerLeg;
-use crate::transport::web_socket::{Link, Read, Socket};
+use crate::transport::faults::Faults;
+use crate::transport::web_socket::{Link, Next, Read, Socket};
 
 /// From our `end_call` to our close (Cekura's chat page: 1 s). A far side that closes before is not waited for.
 const LINGER: Duration = Duration::from_secs(1);
 /// What may wait for a far side that does not read, in bytes.
 const MOST_QUEUED: usize = 4 * MAX_MESSAGE;
-/// How many faults a far side may make before the session is closed with 1008.
-const MOST_FAULTS: u32 = 100;
 
 /// A chat WebSocket.
 pub struct ChatLeg {
@@ -34,7 +33,7 @@ pub struct ChatLeg {
     /// When the next thing is due.
     alarm: Alarm,
     events: VecDeque<LegEvent>,
-    faults: u32,
+    faults: Faults,
     /// The agent's crash, as the far side is to be told of it.
     crash: Option<String>,
     /// We have said `end_call` and close at this time, for this reason.
@@ -51,7 +50,7 @@ impl ChatLeg {
             far: if rules.far_is_caller { Side::Caller } else { Side::Agent },
             alarm: Alarm::new(),
             events: VecDeque::new(),
-            faults: 0,
+            faults: Faults::default(),
             crash: None,
             leaving: None,
         }
@@ -96,9 +95,7 @@ impl ChatLeg {
 
     fn fault(&mut self, fault: LegEvent) {
         self.events.push_back(fault);
-        self.faults += 1;
-        if self.faults == MOST_FAULTS {
-            let detail = format!("{MOST_FAULTS} frames broke the protocol");
+        if let Some(detail) = self.faults.add() {
             self.link.close(EndReason::ProtocolError, detail, CloseCode::Policy);
         }
     }
@@ -148,10 +145,10 @@ impl ChatLeg {
     }
 
     /// The far side closed after our `end_call`: that is our end and not its own.
-    fn gone(&self, gone: LegEvent) -> LegEvent {
-        match (self.leaving, gone) {
+    fn told(&self, event: LegEvent) -> LegEvent {
+        match (self.leaving, event) {
             (Some((_, reason)), LegEvent::Hangup { reason: EndReason::HungUp, detail }) => LegEvent::Hangup { reason, detail },
-            (_, gone) => gone,
+            (_, event) => event,
         }
     }
 }
@@ -184,15 +181,9 @@ impl Leg for ChatLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
-            let sent = self.link.send_on(&mut self.events, cx);
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(event);
-            }
-            if let Some(gone) = self.link.poll_gone(sent, cx) {
-                return Poll::Ready(self.gone(gone));
-            }
-            match self.link.poll_read(cx) {
-                Poll::Ready(read) => self.take(read),
+            match self.link.poll_next(&mut self.events, cx) {
+                Poll::Ready(Next::Event(event)) => return Poll::Ready(self.told(event)),
+                Poll::Ready(Next::Read(read)) => self.take(read),
                 // What came in time is read before the clock is looked at, however late we are.
                 Poll::Pending if self.poll_due(cx) => {}
                 Poll::Pending => return Poll::Pending,

@@ -1,29 +1,26 @@
 //! One side of a CHIRP connection as a call's leg.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::RATE;
-use super::protocol::{ErrorCode, Incoming, MOST_FAULTS, Refusal, Session};
+use super::protocol::{ErrorCode, Incoming, Refusal, Session};
 use crate::audio::{Rate, to_s16le};
 use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent, Mark};
 use crate::transport::CallerLeg;
-use crate::transport::web_socket::{Link, Read, Socket};
+use crate::transport::faults::Faults;
+use crate::transport::web_socket::{IdleWatch, Link, Next, Read, Socket, parting};
 
 /// What CHIRP carries beside audio.
 pub(super) const ABILITIES: Abilities = Abilities { speech_marks: true, ..Abilities::NONE };
 /// Audio messages that may wait for a far side that does not read: 5 s of 20 ms.
 const MOST_QUEUED: usize = 250;
-/// Where there is no idle time the timer still needs a moment.
-const NEVER: Duration = Duration::from_secs(86_400);
 
 /// What a far side may not exceed.
 #[derive(Debug, Clone, Copy)]
@@ -48,13 +45,11 @@ pub struct ChirpLeg {
     via: String,
     continuous: bool,
     opened: Instant,
-    limits: ChirpLimits,
     events: VecDeque<LegEvent>,
-    faults: u32,
+    faults: Faults,
     /// Samples of the far side's stream that came before the call began.
     skipped: u64,
-    idle: Pin<Box<Sleep>>,
-    heard: Instant,
+    idle: IdleWatch,
 }
 
 impl ChirpLeg {
@@ -73,12 +68,10 @@ impl ChirpLeg {
             via,
             continuous,
             opened: now,
-            limits,
             events: VecDeque::new(),
-            faults: 0,
+            faults: Faults::default(),
             skipped: 0,
-            idle: Box::pin(tokio::time::sleep_until(now + limits.idle.unwrap_or(NEVER))),
-            heard: now,
+            idle: IdleWatch::new(limits.idle),
         }
     }
 
@@ -91,9 +84,7 @@ impl ChirpLeg {
         self.link.push(Message::text(error));
         let code = refusal.code.to_string();
         self.events.push_back(LegEvent::Fault { code, detail: refusal.message.clone() });
-        self.faults += 1;
-        if self.faults == MOST_FAULTS {
-            let detail = format!("{MOST_FAULTS} messages broke the protocol");
+        if let Some(detail) = self.faults.add() {
             self.link.close(EndReason::ProtocolError, detail, CloseCode::Policy);
         }
     }
@@ -118,7 +109,7 @@ impl ChirpLeg {
             // Answered by the WebSocket itself; neither is a sign of a call that goes on.
             _ => return,
         };
-        self.heard = Instant::now();
+        self.idle.heard();
         match read {
             Ok(Incoming::Audio(samples)) => self.events.push_back(LegEvent::Audio(samples)),
             Ok(Incoming::SpeechStarted(mark)) => self.events.push_back(LegEvent::SpeechStarted(self.placed(mark))),
@@ -140,15 +131,11 @@ impl ChirpLeg {
     }
 
     /// Closes a far side that has been silent for too long.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        let Some(idle) = self.limits.idle.filter(|_| self.link.is_open()) else { return };
-        while self.idle.as_mut().poll(cx).is_ready() {
-            if self.heard.elapsed() >= idle {
-                let detail = format!("nothing came for {} s", idle.as_secs_f64());
-                self.link.close(EndReason::IdleTimeout, detail, CloseCode::Policy);
-                return;
-            }
-            self.idle.as_mut().reset(self.heard + idle);
+    fn mind_idle(&mut self, cx: &mut Context<'_>) {
+        if self.link.is_open()
+            && let Poll::Ready(detail) = self.idle.poll(cx)
+        {
+            self.link.close(EndReason::IdleTimeout, detail, CloseCode::Policy);
         }
     }
 
@@ -192,23 +179,16 @@ impl Leg for ChirpLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
-            self.poll_idle(cx);
-            let sent = self.link.send_on(&mut self.events, cx);
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(event);
-            }
-            if let Some(gone) = self.link.poll_gone(sent, cx) {
-                return Poll::Ready(gone);
-            }
-            match self.link.poll_read(cx) {
-                Poll::Ready(read) => self.take(read),
-                Poll::Pending => return Poll::Pending,
+            self.mind_idle(cx);
+            match ready!(self.link.poll_next(&mut self.events, cx)) {
+                Next::Event(event) => return Poll::Ready(event),
+                Next::Read(read) => self.take(read),
             }
         }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
-        self.link.send_on(&mut self.events, cx) && self.events.is_empty() && self.link.is_open()
+        self.link.poll_sent(&mut self.events, cx)
     }
 
     fn command(&mut self, command: LegCommand<'_>) {
@@ -226,20 +206,11 @@ impl Leg for ChirpLeg {
                 let event = self.session.complete_speech(mark, self.opened.elapsed().as_millis() as u64);
                 event.into_iter().for_each(|event| self.link.push(Message::text(event)));
             }
-            LegCommand::Hangup(reason) => self.hang_up(reason),
+            LegCommand::Hangup(reason) => match parting(reason) {
+                (detail, CloseCode::Error) => self.fail_with(detail),
+                _ => self.link.hang_up(reason),
+            },
             _ => tracing::debug!("CHIRP carries audio and speech events only"),
-        }
-    }
-}
-
-impl ChirpLeg {
-    fn hang_up(&mut self, reason: EndReason) {
-        match reason {
-            EndReason::ConnectionLost | EndReason::PacingSlipped => self.fail_with("the other side of the call is gone"),
-            EndReason::ProtocolError | EndReason::IdleTimeout => {
-                self.link.close(reason, "the other side of the call was refused".to_owned(), CloseCode::Policy);
-            }
-            _ => self.link.close(reason, String::new(), CloseCode::Normal),
         }
     }
 }

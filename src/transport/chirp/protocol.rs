@@ -7,8 +7,6 @@ use uuid::Uuid;
 
 use crate::call::{Mark, MarkSource};
 
-/// How many faults a far side may make before the session is closed with 1008.
-pub(super) const MOST_FAULTS: u32 = 100;
 /// The longest utterance id that is taken over.
 const LONGEST_ID: usize = 256;
 

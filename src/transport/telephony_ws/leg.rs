@@ -1,19 +1,19 @@
 //! A provider's WebSocket as a call's leg, from either side.
 
 use std::collections::VecDeque;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::dialect::{BadMessage, Dialect, Incoming, Outgoing, Received, Role, Start};
 use crate::audio::Rate;
-use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
+use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::CallerLeg;
-use crate::transport::web_socket::{Link, Read, Socket};
+use crate::transport::faults::Faults;
+use crate::transport::web_socket::{IdleWatch, Link, Next, Read, Socket};
 
 /// What a bot is given: the caller's line, without a gap.
 pub(super) const OF_BOT: Abilities = Abilities { continuous_sink: true, dtmf: true, ..Abilities::NONE };
@@ -23,8 +23,6 @@ const OF_PROVIDER: Abilities = Abilities { continuous_source: true, ..Abilities:
 const MOST_QUEUED: usize = 250;
 /// How much may wait beside audio for a far side that does not read, in bytes: it may ask for answers without an end.
 const MOST_WAITING: usize = 1 << 20;
-/// So many messages that make no sense are told of; then the call ends.
-const MOST_FAULTS: u32 = 100;
 /// Marks that may wait to be heard.
 const MOST_MARKS: usize = 1024;
 /// How long a provider's stream, or a bot's answer to it, may take to begin.
@@ -43,17 +41,13 @@ pub struct TelephonyLeg {
     messages: Vec<Message>,
     /// Less than a frame of the caller's audio.
     rest: Vec<i16>,
-    faults: u32,
+    faults: Faults,
     /// As the provider: the bot's marks that were not heard yet, by checkpoint.
     marks: VecDeque<(u64, String)>,
     checkpoints: u64,
     /// As the bot: the utterances whose marks were not answered yet.
     utterances: VecDeque<String>,
-    idle: Option<Duration>,
-    heard: Instant,
-    /// When it is looked at whether anything was heard.
-    look: Instant,
-    alarm: Alarm,
+    idle: IdleWatch,
 }
 
 /// What happens before the call.
@@ -74,7 +68,6 @@ impl TelephonyLeg {
         idle: Option<Duration>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let now = Instant::now();
         Self {
             link: Link::new(socket, permit),
             dialect,
@@ -85,14 +78,11 @@ impl TelephonyLeg {
             told: Vec::new(),
             messages: Vec::new(),
             rest: Vec::new(),
-            faults: 0,
+            faults: Faults::default(),
             marks: VecDeque::new(),
             checkpoints: 0,
             utterances: VecDeque::new(),
-            idle,
-            heard: now,
-            look: now + idle.unwrap_or_default(),
-            alarm: Alarm::new(),
+            idle: IdleWatch::new(idle),
         }
     }
 
@@ -160,7 +150,7 @@ impl TelephonyLeg {
             Read::Message(Message::Text(text)) => self.take_message(Received::Text(text.as_str())),
             Read::Message(Message::Binary(bytes)) => self.take_message(Received::Binary(&bytes)),
             // Pings are answered by the WebSocket itself.
-            Read::Message(_) => self.heard = Instant::now(),
+            Read::Message(_) => self.idle.heard(),
             Read::Nothing => {}
             Read::NotUtf8 => {
                 let detail = "text that is not UTF-8".to_owned();
@@ -171,7 +161,7 @@ impl TelephonyLeg {
     }
 
     fn take_message(&mut self, message: Received<'_>) {
-        self.heard = Instant::now();
+        self.idle.heard();
         if !self.link.is_open() {
             return;
         }
@@ -228,9 +218,8 @@ impl TelephonyLeg {
 
     fn told_of(&mut self, code: &str, detail: String) {
         self.events.push_back(LegEvent::Fault { code: code.to_owned(), detail });
-        self.faults += 1;
-        if self.faults == MOST_FAULTS {
-            self.refuse(EndReason::ProtocolError, format!("{MOST_FAULTS} messages broke the protocol"));
+        if let Some(detail) = self.faults.add() {
+            self.refuse(EndReason::ProtocolError, detail);
         }
     }
 
@@ -242,13 +231,11 @@ impl TelephonyLeg {
     }
 
     /// Closes a far side that has been silent for too long.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        let Some(idle) = self.idle.filter(|_| self.link.is_open()) else { return };
-        while self.alarm.poll_at(Some(self.look), cx).is_ready() {
-            if self.heard.elapsed() >= idle {
-                return self.refuse(EndReason::IdleTimeout, format!("nothing came for {} s", idle.as_secs_f64()));
-            }
-            self.look = self.heard + idle;
+    fn mind_idle(&mut self, cx: &mut Context<'_>) {
+        if self.link.is_open()
+            && let Poll::Ready(detail) = self.idle.poll(cx)
+        {
+            self.refuse(EndReason::IdleTimeout, detail);
         }
     }
 
@@ -283,16 +270,6 @@ impl TelephonyLeg {
             self.utterances.pop_front();
         }
     }
-
-    fn hang_up(&mut self, reason: EndReason) {
-        let (detail, code) = match reason {
-            EndReason::ConnectionLost | EndReason::PacingSlipped => ("the other side of the call is gone", CloseCode::Error),
-            EndReason::ProtocolError | EndReason::IdleTimeout => ("the other side of the call was refused", CloseCode::Policy),
-            _ => ("", CloseCode::Normal),
-        };
-        self.say(Outgoing::Stop);
-        self.link.close(reason, detail.to_owned(), code);
-    }
 }
 
 impl CallerLeg for TelephonyLeg {
@@ -323,23 +300,16 @@ impl Leg for TelephonyLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
-            self.poll_idle(cx);
-            let sent = self.link.send_on(&mut self.events, cx);
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(event);
-            }
-            if let Some(gone) = self.link.poll_gone(sent, cx) {
-                return Poll::Ready(gone);
-            }
-            match self.link.poll_read(cx) {
-                Poll::Ready(read) => self.take(read),
-                Poll::Pending => return Poll::Pending,
+            self.mind_idle(cx);
+            match ready!(self.link.poll_next(&mut self.events, cx)) {
+                Next::Event(event) => return Poll::Ready(event),
+                Next::Read(read) => self.take(read),
             }
         }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
-        self.link.send_on(&mut self.events, cx) && self.events.is_empty() && self.link.is_open()
+        self.link.poll_sent(&mut self.events, cx)
     }
 
     fn command(&mut self, command: LegCommand<'_>) {
@@ -353,7 +323,10 @@ impl Leg for TelephonyLeg {
             (LegCommand::Reached(number), Role::Provider) => self.reached(number),
             (LegCommand::Clear, Role::Bot) => self.say(Outgoing::Clear),
             (LegCommand::SpeechStopped(mark), Role::Bot) => self.spoken(&mark.utterance),
-            (LegCommand::Hangup(reason), _) => self.hang_up(reason),
+            (LegCommand::Hangup(reason), _) => {
+                self.say(Outgoing::Stop);
+                self.link.hang_up(reason);
+            }
             // What a provider does not carry.
             _ => {}
         }

@@ -33,6 +33,15 @@ pub(in crate::transport) fn web_socket_config(max_message: usize) -> WebSocketCo
         .max_frame_size(Some(max_message))
 }
 
+/// What a far side is told when the call ends for `reason`, and the code of the close (RFC 6455 section 7.4.1).
+pub(in crate::transport) const fn parting(reason: EndReason) -> (&'static str, CloseCode) {
+    match reason {
+        EndReason::ConnectionLost | EndReason::PacingSlipped => ("the other side of the call is gone", CloseCode::Error),
+        EndReason::ProtocolError | EndReason::IdleTimeout => ("the other side of the call was refused", CloseCode::Policy),
+        _ => ("", CloseCode::Normal),
+    }
+}
+
 /// Refuses the far side at once: closes with 1008 and `detail`, whatever still comes.
 pub(super) async fn refuse(socket: Socket, detail: String) {
     let mut link = Link::new(socket, None);
@@ -92,6 +101,14 @@ pub(in crate::transport) enum Read {
     NotUtf8,
     /// A message that is too long, in words: likewise.
     TooLong(String),
+}
+
+/// What comes next from a link.
+pub(in crate::transport) enum Next {
+    /// For the call.
+    Event(LegEvent),
+    /// What is still to be understood.
+    Read(Read),
 }
 
 impl Link {
@@ -175,6 +192,26 @@ impl Link {
             told.push_back(LegEvent::NotRead(std::mem::take(&mut self.not_read)));
         }
         sent
+    }
+
+    /// What comes next, after the events that wait already; sends on what waits.
+    pub(in crate::transport) fn poll_next(&mut self, events: &mut VecDeque<LegEvent>, cx: &mut Context<'_>) -> Poll<Next> {
+        let sent = self.send_on(events, cx);
+        match events.pop_front().or_else(|| self.poll_gone(sent, cx)) {
+            Some(event) => Poll::Ready(Next::Event(event)),
+            None => self.poll_read(cx).map(Next::Read),
+        }
+    }
+
+    /// Sends on what waits. True: all of it is sent, and nothing happened.
+    pub(in crate::transport) fn poll_sent(&mut self, events: &mut VecDeque<LegEvent>, cx: &mut Context<'_>) -> bool {
+        self.send_on(events, cx) && events.is_empty() && self.is_open()
+    }
+
+    /// Closes as the call's end asks for.
+    pub(in crate::transport) fn hang_up(&mut self, reason: EndReason) {
+        let (detail, code) = parting(reason);
+        self.close(reason, detail.to_owned(), code);
     }
 
     /// Sends what waits, as far as the far side reads. Ready: all of it is sent.

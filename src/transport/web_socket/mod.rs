@@ -3,6 +3,7 @@
 
 mod dial;
 mod door;
+mod idle;
 mod link;
 mod token;
 
@@ -10,7 +11,8 @@ pub use dial::DialError;
 pub(super) use dial::{OpenError, connect, headers, open};
 pub(super) use door::refusal;
 pub use door::{Admitted, Door, DoorError, Entrance, Request, TlsFiles};
-pub(super) use link::{Link, Read, web_socket_config};
+pub(super) use idle::IdleWatch;
+pub(super) use link::{Link, Next, Read, parting, web_socket_config};
 pub(super) use token::shows;
 pub use token::{TokenDoor, TokenEntrance};
 

@@ -6,10 +6,9 @@ use std::task::{Context, Poll};
 use super::line::Line;
 use crate::audio::opus::OpusError;
 use crate::call::{EndReason, LegEvent};
+use crate::transport::faults::Faults;
 use crate::transport::webrtc::Voice;
 
-/// So many messages that make no sense are told of; then the call ends.
-const MOST_FAULTS: u32 = 100;
 const BAD_MESSAGE: &str = "BAD_MESSAGE";
 
 /// A call over a line.
@@ -18,7 +17,7 @@ pub(super) struct Talk {
     pub(super) voice: Voice,
     /// Events that nobody has asked for yet.
     pub(super) events: VecDeque<LegEvent>,
-    faults: u32,
+    faults: Faults,
     end: Option<(EndReason, String)>,
     /// We hang up: what is still to be heard is not part of the call.
     hung_up: bool,
@@ -31,7 +30,7 @@ impl Talk {
     /// [`OpusError`] when there is no memory for the codec.
     pub(super) fn new(line: Line) -> Result<Self, OpusError> {
         let events = VecDeque::new();
-        Ok(Self { line, voice: Voice::new()?, events, faults: 0, end: None, hung_up: false })
+        Ok(Self { line, voice: Voice::new()?, events, faults: Faults::default(), end: None, hung_up: false })
     }
 
     /// Why it is over; none while it goes on.
@@ -66,9 +65,8 @@ impl Talk {
     /// The far side said what cannot be read.
     pub(super) fn fault(&mut self, detail: String) {
         self.events.push_back(LegEvent::Fault { code: BAD_MESSAGE.to_owned(), detail });
-        self.faults += 1;
-        if self.faults == MOST_FAULTS {
-            self.close(EndReason::ProtocolError, format!("{MOST_FAULTS} messages broke the protocol"));
+        if let Some(detail) = self.faults.add() {
+            self.close(EndReason::ProtocolError, detail);
         }
     }
 

@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::frames::Frame;
 use super::wire::{Next, Wire, transcription};
 use crate::audio::Rate;
-use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
+use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::CallerLeg;
 use crate::transport::pipecat::bot::{self, Bot};
-use crate::transport::web_socket::Taken;
+use crate::transport::web_socket::{IdleWatch, Taken, parting};
 
 /// What a client understands beside audio. Its microphone may be a bot's voice, which pauses.
 const ABILITIES: Abilities = Abilities { speech_marks: true, text: true, functions: true, data: true, ..Abilities::NONE };
@@ -23,30 +22,18 @@ pub struct PipecatCallerLeg {
     wire: Wire,
     via: String,
     bot: Bot,
-    idle: Option<Duration>,
-    heard: Instant,
-    /// When the idle time is looked at.
-    look: Instant,
-    alarm: Alarm,
+    idle: IdleWatch,
 }
 
 impl PipecatCallerLeg {
     /// A leg that speaks at `rate`; a client that sends nothing for `idle` is closed.
     pub(super) fn new(taken: Taken, rate: Rate, idle: Option<Duration>) -> Self {
-        let now = Instant::now();
-        Self {
-            wire: Wire::new(taken.socket, Some(taken.permit), rate),
-            via: taken.via,
-            bot: Bot::default(),
-            idle,
-            heard: now,
-            look: now + idle.unwrap_or_default(),
-            alarm: Alarm::new(),
-        }
+        let wire = Wire::new(taken.socket, Some(taken.permit), rate);
+        Self { wire, via: taken.via, bot: Bot::default(), idle: IdleWatch::new(idle) }
     }
 
     fn take(&mut self, frame: Frame) {
-        self.heard = Instant::now();
+        self.idle.heard();
         match frame {
             Frame::Audio(audio) => self.wire.hearing.take(audio, &mut self.wire.events),
             Frame::Message(text) => self.take_message(&text),
@@ -78,14 +65,11 @@ impl PipecatCallerLeg {
     }
 
     /// Closes a client that has been silent for too long.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        let Some(idle) = self.idle.filter(|_| self.wire.is_open()) else { return };
-        while self.alarm.poll_at(Some(self.look), cx).is_ready() {
-            if self.heard.elapsed() >= idle {
-                let detail = format!("nothing came for {} s", idle.as_secs_f64());
-                return self.wire.close(EndReason::IdleTimeout, detail, CloseCode::Policy);
-            }
-            self.look = self.heard + idle;
+    fn mind_idle(&mut self, cx: &mut Context<'_>) {
+        if self.wire.is_open()
+            && let Poll::Ready(detail) = self.idle.poll(cx)
+        {
+            self.wire.close(EndReason::IdleTimeout, detail, CloseCode::Policy);
         }
     }
 }
@@ -120,7 +104,7 @@ impl Leg for PipecatCallerLeg {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
-            self.poll_idle(cx);
+            self.mind_idle(cx);
             match ready!(self.wire.poll(cx)) {
                 Next::Event(event) => return Poll::Ready(event),
                 Next::Frame(frame) => self.take(frame),
@@ -138,10 +122,10 @@ impl Leg for PipecatCallerLeg {
         }
         match command {
             LegCommand::Audio(samples) => self.wire.speak(samples),
-            LegCommand::Hangup(EndReason::ConnectionLost | EndReason::PacingSlipped) => {
-                self.fail("the other side of the call is gone");
-            }
-            LegCommand::Hangup(reason) => self.wire.hang_up(reason),
+            LegCommand::Hangup(reason) => match parting(reason) {
+                (detail, CloseCode::Error) => self.fail(detail),
+                _ => self.wire.hang_up(reason),
+            },
             told => {
                 if told == LegCommand::Clear {
                     self.wire.send(&Frame::Interruption);

@@ -13,12 +13,11 @@ use super::frames::{Frame, encode_audio};
 use super::hearing::Hearing;
 use crate::audio::Rate;
 use crate::call::{EndReason, LegEvent};
+use crate::transport::faults::Faults;
 use crate::transport::web_socket::{Link, Read, Socket};
 
 /// Frames that may wait for a far side that does not read: 5 s of 20 ms.
 const MOST_QUEUED: usize = 250;
-/// So many messages that make no sense are told of; then the call ends.
-const MOST_FAULTS: u32 = 100;
 const BAD_MESSAGE: &str = "BAD_MESSAGE";
 const OTHER_SERIALIZER: &str = "a text message: the far side has another serializer than ProtobufFrameSerializer";
 
@@ -27,7 +26,7 @@ pub(super) struct Wire {
     link: Link,
     pub(super) hearing: Hearing,
     pub(super) events: VecDeque<LegEvent>,
-    faults: u32,
+    faults: Faults,
 }
 
 /// What comes next.
@@ -41,7 +40,7 @@ pub(super) enum Next {
 impl Wire {
     /// For a leg of this rate.
     pub(super) fn new(socket: Socket, permit: Option<OwnedSemaphorePermit>, rate: Rate) -> Self {
-        Self { link: Link::new(socket, permit), hearing: Hearing::new(rate), events: VecDeque::new(), faults: 0 }
+        Self { link: Link::new(socket, permit), hearing: Hearing::new(rate), events: VecDeque::new(), faults: Faults::default() }
     }
 
     /// Neither side has closed.
@@ -71,23 +70,14 @@ impl Wire {
 
     /// Closes as the call's end asks for.
     pub(super) fn hang_up(&mut self, reason: EndReason) {
-        match reason {
-            EndReason::ConnectionLost | EndReason::PacingSlipped => {
-                self.close(reason, "the other side of the call is gone".to_owned(), CloseCode::Error);
-            }
-            EndReason::ProtocolError | EndReason::IdleTimeout => {
-                self.close(reason, "the other side of the call was refused".to_owned(), CloseCode::Policy);
-            }
-            _ => self.close(reason, String::new(), CloseCode::Normal),
-        }
+        self.link.hang_up(reason);
     }
 
     /// A message makes no sense: the call is told, and ends after too many.
     pub(super) fn fault(&mut self, detail: String) {
         self.events.push_back(LegEvent::Fault { code: BAD_MESSAGE.to_owned(), detail });
-        self.faults += 1;
-        if self.faults == MOST_FAULTS {
-            self.refuse(format!("{MOST_FAULTS} messages broke the protocol"));
+        if let Some(detail) = self.faults.add() {
+            self.refuse(detail);
         }
     }
 
@@ -117,7 +107,7 @@ impl Wire {
 
     /// Sends on what waits. True: all of it is sent, and nothing happened.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
-        self.link.send_on(&mut self.events, cx) && self.events.is_empty() && self.link.is_open()
+        self.link.poll_sent(&mut self.events, cx)
     }
 
     fn refuse(&mut self, detail: String) {
