@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trunkline::transport::pipecat::web_rtc::{ChannelMessage, IceServers};
+use trunkline::transport::pipecat::IceServers;
+use trunkline::transport::pipecat::web_rtc::ChannelMessage;
 use trunkline::transport::webrtc::{IceOptions, Peer};
 
 fuzz_target!(|data: &[u8]| {

@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::transport::Secret;
 use crate::transport::chirp::RATE;
 use crate::transport::livekit::Server;
-use crate::transport::pipecat::web_rtc::IceServers;
+use crate::transport::pipecat::IceServers;
 use crate::transport::{Capability, ConnectOptions, WayOut};
 
 /// The configuration file.

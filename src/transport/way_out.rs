@@ -11,9 +11,7 @@ use super::chat::{self, ChatProcess, OpenAi, OpenAiError, OpenAiLeg};
 use super::chirp::{self, Credentials, DialOptions};
 use super::livekit::console::{self, ConsoleCommand, ConsoleError};
 use super::livekit::{self, RoomAddress, RoomCallError, Server};
-use super::pipecat::PipecatError;
-use super::pipecat::web_rtc::{self, CallError, CallOptions, IceServers, PipecatAddress};
-use super::pipecat::web_socket as pipecat_ws;
+use super::pipecat::{self, CallError, CallOptions, IceServers, PipecatAddress, PipecatError};
 use super::process::{self, ProcessError, ProcessLeg};
 use super::telephony_ws::{self, TelephonyAddress, TelephonyError};
 use super::web_socket::{DialError, RESULT_ID_HEADER, RUN_ID_HEADER, SCENARIO_ID_HEADER, spelled};
@@ -170,8 +168,8 @@ impl WayOut {
             Self::LiveKitConsole(_) => console::CAPABILITY,
             Self::LiveKit(address) if address.is_chat() => livekit::chat::CAPABILITY,
             Self::LiveKit(_) => livekit::CAPABILITY,
-            Self::Pipecat(_) => pipecat_ws::CAPABILITY,
-            Self::PipecatWebRtc(_) => web_rtc::CAPABILITY,
+            Self::Pipecat(_) => pipecat::web_socket::CAPABILITY,
+            Self::PipecatWebRtc(_) => pipecat::web_rtc::CAPABILITY,
             Self::Telephony(address) => address.capability(),
             Self::Chat(_) => chat::WEB_SOCKET,
             Self::ChatProcess(_) => chat::CHILD,
@@ -213,18 +211,18 @@ impl WayOut {
             }
             Self::Pipecat(url) => {
                 let headers = told_headers(ids, metadata);
-                Ok(Box::new(pipecat_ws::dial(url, options.rate, headers, options.once, set_up).await?))
+                Ok(Box::new(pipecat::web_socket::dial(url, options.rate, headers, options.once, set_up).await?))
             }
             Self::PipecatWebRtc(address) => {
                 let call = CallOptions {
-                    body: web_rtc::body(metadata, ids),
+                    body: pipecat::body(metadata, ids),
                     key: options.pipecat_key.clone(),
                     ice: options.pipecat_ice.clone(),
                     rate: options.rate,
                     step_time: options.dial_time,
                     once: options.once,
                 };
-                Ok(web_rtc::dial(address, &call, set_up).await?)
+                Ok(pipecat::dial(address, &call, set_up).await?)
             }
             Self::Telephony(address) => {
                 let headers = told_headers(ids, metadata);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
-use trunkline::transport::pipecat::web_rtc::IceServers;
+use trunkline::transport::pipecat::IceServers;
 
 use super::common::pipecat::PipecatBot;
 use super::common::{path, read_http, run, suite, trunkline};

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use serde_json::{Value, json};
 use trunkline::call::{EndReason, LegEvent};
 use trunkline::transport::ConnectOptions;
-use trunkline::transport::pipecat::web_rtc::IceServers;
+use trunkline::transport::pipecat::IceServers;
 
 use super::common::PATIENCE;
 use super::common::coturn::{Coturn, PASSWORD, USER};

@@ -17,7 +17,7 @@ use crate::caller::suite::LARGEST_FILE;
 use crate::cekura::Mode;
 use crate::cekura::payload::{CHANNELS, RunOptions, Selection, room_token};
 use crate::error::Failure;
-use crate::transport::pipecat::web_rtc::start_in_daily;
+use crate::transport::pipecat::start_in_daily;
 
 /// Who joins with a token, where nobody is named.
 const IDENTITY: &str = "cekura-testing-agent";

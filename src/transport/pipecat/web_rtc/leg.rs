@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::channel::{self, ChannelMessage, PING_EVERY, Signal};
 use super::line::{Happening, Line};
-use super::signalling::{Answer, Earlier, Signalling, SignallingError};
 use super::talk::Talk;
 use crate::audio::Rate;
 use crate::audio::opus::OpusError;
 use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::pipecat::rtvi::{self, Rtvi};
+use crate::transport::pipecat::server::{Answer, BotServer, BotServerError, Earlier};
 use crate::transport::webrtc::{IceOptions, PeerError, PeerState, Voice};
 
 /// What the wire carries beside audio.
@@ -43,18 +43,18 @@ type Errand = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// What came of a request.
 enum Outcome {
-    Trickled(Result<(), SignallingError>),
+    Trickled(Result<(), BotServerError>),
     /// Of what was agreed on already.
-    Renegotiated(Result<Answer, SignallingError>),
+    Renegotiated(Result<Answer, BotServerError>),
     /// Of a connection in the place of a lost one.
-    Reconnected(Box<Line>, Result<Answer, SignallingError>),
+    Reconnected(Box<Line>, Result<Answer, BotServerError>),
 }
 
 /// A bot in a call.
 pub struct SmallWebRtcLeg {
     talk: Talk,
     rtvi: Rtvi,
-    signalling: Signalling,
+    server: BotServer,
     towards: Vec<SocketAddr>,
     ice: IceOptions,
     /// What the bot's server calls the connection.
@@ -86,14 +86,14 @@ impl SmallWebRtcLeg {
     /// A leg over a connection that is offered.
     pub(super) fn new(
         line: Line,
-        signalling: Signalling,
+        server: BotServer,
         (towards, ice): (Vec<SocketAddr>, IceOptions),
         via: String,
     ) -> Result<Self, OpusError> {
         let mut leg = Self {
             talk: Talk::new(line)?,
             rtvi: Rtvi::default(),
-            signalling,
+            server,
             towards,
             ice,
             pc_id: None,
@@ -244,23 +244,23 @@ impl SmallWebRtcLeg {
     /// Begins what is to be asked of the bot's server. False: nothing is.
     fn begin_errand(&mut self) -> bool {
         let Some(pc_id) = self.pc_id.clone() else { return false };
-        let signalling = self.signalling.clone();
+        let server = self.server.clone();
         if std::mem::take(&mut self.owes_offer) {
             if self.outage.is_some() {
                 let Some((line, sdp)) = Line::offer(&self.towards, &self.ice) else { return false };
                 self.errand = Some(Box::pin(async move {
                     let earlier = Earlier { pc_id: &pc_id, restart: true };
-                    Outcome::Reconnected(Box::new(line), signalling.offer(&sdp, Some(earlier), None).await)
+                    Outcome::Reconnected(Box::new(line), server.offer(&sdp, Some(earlier), None).await)
                 }));
             } else if let Some(sdp) = self.talk.line.offer_again() {
                 self.errand = Some(Box::pin(async move {
                     let earlier = Earlier { pc_id: &pc_id, restart: false };
-                    Outcome::Renegotiated(signalling.offer(&sdp, Some(earlier), None).await)
+                    Outcome::Renegotiated(server.offer(&sdp, Some(earlier), None).await)
                 }));
             }
         } else if !self.candidates.is_empty() {
             let candidates = std::mem::take(&mut self.candidates);
-            self.errand = Some(Box::pin(async move { Outcome::Trickled(signalling.trickle(&pc_id, &candidates).await) }));
+            self.errand = Some(Box::pin(async move { Outcome::Trickled(server.trickle(&pc_id, &candidates).await) }));
         }
         self.errand.is_some()
     }
@@ -298,7 +298,7 @@ impl SmallWebRtcLeg {
 pub enum OfferError {
     /// The bot's server.
     #[error(transparent)]
-    Signalling(#[from] SignallingError),
+    Server(#[from] BotServerError),
     /// The connection.
     #[error(transparent)]
     Peer(#[from] PeerError),

@@ -1,29 +1,23 @@
 //! SmallWebRTC: voice as Pipecat's `SmallWebRTCTransport` speaks it. An HTTP request carries a WebRTC offer to the bot's server, and
 //! its answer back (`/api/offer`); candidates that come later follow by `PATCH`. Opus goes both ways, and a data channel carries
-//! [RTVI](super::rtvi) and what concerns the connection itself. A runner starts a session first where it is asked to (`/start`).
+//! [RTVI](super::rtvi) and what concerns the connection itself.
 //!
 //! A bot sends without a gap, silence too, so that what is heard passes through a jitter buffer as in LiveKit's rooms
 //! ([`crate::transport::webrtc`]). A bot that hangs up says so and closes; one that is only lost is offered another connection under the
 //! same name (`restart_pc`), for a minute.
 
-mod address;
 mod channel;
-mod dial;
+mod connect;
 mod door;
-mod ice;
 mod leg;
 mod line;
-mod signalling;
 mod talk;
 
-pub use address::PipecatAddress;
 pub use channel::{BadChannelMessage, ChannelMessage, Signal};
-pub(in crate::transport) use dial::body;
-pub use dial::{CallError, CallOptions, WebRtcError, WebRtcProblem, dial};
+pub(super) use connect::connect;
+pub use connect::{WebRtcError, WebRtcProblem};
 pub use door::{OfferDoor, OpenOfferDoor, WIRE as DOOR};
-pub use ice::{BadIceServers, IceServers};
 pub use leg::{OfferError, SmallWebRtcLeg};
-pub use signalling::{DailyRoom, SignallingError, start_in_daily};
 
 use crate::transport::Capability;
 

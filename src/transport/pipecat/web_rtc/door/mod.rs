@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use self::leg::{Asked, ClientLeg};
 use self::reception::{Asker, Reception};
-use super::ice::IceServers;
 use super::line::Line;
+use crate::transport::pipecat::ice::IceServers;
 use crate::transport::web_socket::{DoorError, TlsFiles};
 use crate::transport::webrtc::PeerError;
 use crate::transport::{Arrival, Arrivals, Secret, tls};

@@ -8,17 +8,21 @@ use url::Url;
 
 use super::ice::IceServers;
 use crate::http;
-use crate::transport::Secret;
 use crate::transport::web_socket::shown;
+use crate::transport::{Secret, SetUp, Stage};
 
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
 /// So much of a refusal is repeated.
 const LONGEST_SHOWN: usize = 200;
 
+/// Tries after the first of a server that is not there, and the pause before the first of them; it doubles.
+const RETRIES: u32 = 3;
+const BACKOFF: Duration = Duration::from_millis(500);
+
 /// The server did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum SignallingError {
+pub enum BotServerError {
     /// It is not there.
     #[error("{url} cannot be reached: {problem}")]
     Unreachable {
@@ -61,7 +65,7 @@ fn after_colon(text: &str) -> String {
 
 /// The bot's server.
 #[derive(Debug, Clone)]
-pub(super) struct Signalling {
+pub(super) struct BotServer {
     http: reqwest::Client,
     /// Takes offers.
     offers: Url,
@@ -113,15 +117,15 @@ pub struct DailyRoom {
 /// goes with the request as `Authorization: Bearer`.
 ///
 /// # Errors
-/// [`SignallingError`]. One other than [`SignallingError::Unreachable`] may have left a bot and a room behind.
+/// [`BotServerError`]. One other than [`BotServerError::Unreachable`] may have left a bot and a room behind.
 pub async fn start_in_daily(
     start: &Url,
     key: Option<Secret>,
     body: &Value,
     patience: Duration,
-) -> Result<DailyRoom, SignallingError> {
+) -> Result<DailyRoom, BotServerError> {
     let asked = json!({"createDailyRoom": true, "body": body});
-    let runner = Signalling::new(start, key, patience)?;
+    let runner = BotServer::new(start, key, patience)?;
     let session: DailySession = runner.ask(reqwest::Method::POST, &runner.offers, &asked).await?;
     Ok(DailyRoom { url: session.daily_room, token: session.daily_token })
 }
@@ -144,15 +148,15 @@ pub(super) struct Earlier<'a> {
     pub(super) restart: bool,
 }
 
-impl Signalling {
+impl BotServer {
     /// A server that takes offers, or starts sessions, at `url`.
-    pub(super) fn new(url: &Url, key: Option<Secret>, patience: Duration) -> Result<Self, SignallingError> {
-        let unusable = |error| SignallingError::Unreachable { url: shown(url), problem: http::detail(&error) };
+    pub(super) fn new(url: &Url, key: Option<Secret>, patience: Duration) -> Result<Self, BotServerError> {
+        let unusable = |error| BotServerError::Unreachable { url: shown(url), problem: http::detail(&error) };
         Ok(Self { http: http::client(url).map_err(unusable)?, offers: url.clone(), key, patience })
     }
 
     /// Asks for a session over WebRTC: the server that takes its offers, and the STUN and TURN servers that go with it.
-    pub(super) async fn start(&self, body: &Value) -> Result<(Self, IceServers), SignallingError> {
+    pub(super) async fn start(&self, body: &Value) -> Result<(Self, IceServers), BotServerError> {
         let asked = json!({"transport": "webrtc", "enableDefaultIceServers": false, "body": body});
         let session: WebRtcSession = self.ask(reqwest::Method::POST, &self.offers, &asked).await?;
         let mut offers = self.offers.clone();
@@ -164,7 +168,7 @@ impl Signalling {
     }
 
     /// Asks for a session over a WebSocket: its address, with a token in it where the server wants one.
-    pub(super) async fn start_web_socket(&self, body: &Value) -> Result<Url, SignallingError> {
+    pub(super) async fn start_web_socket(&self, body: &Value) -> Result<Url, BotServerError> {
         let asked = json!({"transport": "websocket", "body": body});
         let session: WebSocketSession = self.ask(reqwest::Method::POST, &self.offers, &asked).await?;
         let mut url = session.ws_url;
@@ -174,12 +178,12 @@ impl Signalling {
         if itself && url.port_or_known_default() == self.offers.port_or_known_default() {
             let scheme = if self.offers.scheme() == "https" { "wss" } else { "ws" };
             let problem = "its wsUrl cannot be used".to_owned();
-            let unusable = || SignallingError::Answer { url: shown(&self.offers), problem };
+            let unusable = || BotServerError::Answer { url: shown(&self.offers), problem };
             url.set_scheme(scheme).and_then(|()| url.set_host(self.offers.host_str()).map_err(drop)).map_err(|()| unusable())?;
         }
         if !matches!(url.scheme(), "ws" | "wss") {
             let problem = format!("its wsUrl is {}", shown(&url));
-            return Err(SignallingError::Answer { url: shown(&self.offers), problem });
+            return Err(BotServerError::Answer { url: shown(&self.offers), problem });
         }
         if let Some(token) = &session.token {
             url.query_pairs_mut().append_pair("token", token);
@@ -193,7 +197,7 @@ impl Signalling {
         sdp: &str,
         earlier: Option<Earlier<'_>>,
         body: Option<&Value>,
-    ) -> Result<Answer, SignallingError> {
+    ) -> Result<Answer, BotServerError> {
         let mut offer = json!({"sdp": sdp, "type": "offer"});
         if let Some(earlier) = earlier {
             (offer["pc_id"], offer["restart_pc"]) = (earlier.pc_id.into(), earlier.restart.into());
@@ -204,13 +208,13 @@ impl Signalling {
         let answer: Answer = self.ask(reqwest::Method::POST, &self.offers, &offer).await?;
         if answer.kind != "answer" {
             let problem = format!("its type is {:?}, not \"answer\"", answer.kind);
-            return Err(SignallingError::Answer { url: shown(&self.offers), problem });
+            return Err(BotServerError::Answer { url: shown(&self.offers), problem });
         }
         Ok(answer)
     }
 
     /// Tells of candidates that came after the offer.
-    pub(super) async fn trickle(&self, pc_id: &str, candidates: &[String]) -> Result<(), SignallingError> {
+    pub(super) async fn trickle(&self, pc_id: &str, candidates: &[String]) -> Result<(), BotServerError> {
         let candidates: Vec<_> = candidates
             .iter()
             .map(|candidate| {
@@ -228,7 +232,7 @@ impl Signalling {
         method: reqwest::Method,
         url: &Url,
         body: &Value,
-    ) -> Result<T, SignallingError> {
+    ) -> Result<T, BotServerError> {
         let asked = shown(url);
         let mut request = self.http.request(method, url.clone()).timeout(self.patience).json(body);
         if let Some(key) = &self.key {
@@ -237,8 +241,8 @@ impl Signalling {
         let broken = |error: reqwest::Error| {
             let problem = http::detail(&error);
             match error.is_connect() {
-                true => SignallingError::Unreachable { url: asked.clone(), problem },
-                false => SignallingError::Broken { url: asked.clone(), problem },
+                true => BotServerError::Unreachable { url: asked.clone(), problem },
+                false => BotServerError::Broken { url: asked.clone(), problem },
             }
         };
         let mut response = request.send().await.map_err(broken)?;
@@ -247,14 +251,36 @@ impl Signalling {
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if bytes.len() + chunk.len() > LONGEST_ANSWER {
                 let problem = format!("it is longer than {LONGEST_ANSWER} bytes");
-                return Err(SignallingError::Answer { url: asked, problem });
+                return Err(BotServerError::Answer { url: asked, problem });
             }
             bytes.extend_from_slice(&chunk);
         }
         if !status.is_success() {
-            return Err(SignallingError::Refused { url: asked, status: status.as_u16(), said: words(&bytes) });
+            return Err(BotServerError::Refused { url: asked, status: status.as_u16(), said: words(&bytes) });
         }
-        serde_json::from_slice(&bytes).map_err(|error| SignallingError::Answer { url: asked, problem: error.to_string() })
+        serde_json::from_slice(&bytes).map_err(|error| BotServerError::Answer { url: asked, problem: error.to_string() })
+    }
+}
+
+/// Asks a server, again where it is not there: it may be about to start. Another failure may have started something.
+pub(super) async fn reached<T, F: Future<Output = Result<T, BotServerError>>>(
+    once: bool,
+    set_up: &mut SetUp,
+    stage: Stage,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, BotServerError> {
+    let (mut pause, mut left) = (BACKOFF, if once { 0 } else { RETRIES });
+    loop {
+        match ask().await {
+            Err(error @ BotServerError::Unreachable { .. }) if left > 0 => {
+                tracing::info!("{error}; trying again in {} ms", pause.as_millis());
+                tokio::time::sleep(pause).await;
+                (pause, left) = (pause * 2, left - 1);
+                set_up.again();
+                set_up.enter(stage);
+            }
+            asked => return asked,
+        }
     }
 }
 
