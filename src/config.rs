@@ -85,6 +85,7 @@ use crate::spelling::unknown_key;
 use crate::transport::Secret;
 use crate::transport::WayOut;
 use crate::transport::chirp::Credentials;
+use crate::transport::telephony_ws::Provider;
 
 /// The file's name where none is given.
 pub const DEFAULT_FILE: &str = "trunkline.toml";
@@ -155,7 +156,7 @@ pub struct Doors {
     pub livekit: LiveKitDoorConfig,
     /// `[doors.pipecat-webrtc]`
     #[serde(default, rename = "pipecat-webrtc")]
-    pub pipecat_webrtc: OfferDoorConfig,
+    pub pipecat_webrtc: TokenDoorConfig,
     /// `[doors.pipecat]`
     #[serde(default)]
     pub pipecat: PipecatDoorConfig,
@@ -177,6 +178,21 @@ pub struct Doors {
     /// `[doors.genesys]`
     #[serde(default)]
     pub genesys: TokenDoorConfig,
+}
+
+impl Doors {
+    /// The table of a provider's door.
+    #[must_use]
+    pub const fn of_provider(&self, provider: Provider) -> &TokenDoorConfig {
+        match provider {
+            Provider::Twilio => &self.twilio,
+            Provider::Telnyx => &self.telnyx,
+            Provider::Plivo => &self.plivo,
+            Provider::Exotel => &self.exotel,
+            Provider::Vonage => &self.vonage,
+            Provider::Genesys => &self.genesys,
+        }
+    }
 }
 
 /// `[doors.chirp]`
@@ -219,7 +235,7 @@ pub struct ChatDoorConfig {
     pub idle_s: Option<u64>,
 }
 
-/// `[doors.NAME]` of a door whose callers show a token.
+/// `[doors.NAME]` of a door whose callers show a token. That of WebRTC's offers has neither of the last two.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct TokenDoorConfig {
     /// Address and port.
@@ -236,21 +252,6 @@ pub struct TokenDoorConfig {
     pub max_message: Option<usize>,
     /// The longest silence of the connection, in seconds.
     pub idle_s: Option<u64>,
-}
-
-/// `[doors.pipecat-webrtc]`
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct OfferDoorConfig {
-    /// Address and port.
-    pub listen: Option<SocketAddr>,
-    /// A PEM file; with `key`.
-    pub certificate: Option<PathBuf>,
-    /// A PEM file; with `certificate`.
-    pub key: Option<PathBuf>,
-    /// A file with the token that a client must show.
-    pub token_file: Option<PathBuf>,
-    /// Calls at the same time.
-    pub max_calls: Option<usize>,
 }
 
 /// `[doors.livekit]`

@@ -11,7 +11,8 @@ use crate::transport::chat::ChatDoor;
 use crate::transport::chirp::{ChirpDoor, ChirpLimits};
 use crate::transport::livekit::{Server, WorkerOptions};
 use crate::transport::pipecat::PipecatDoor;
-use crate::transport::pipecat::web_rtc::OfferDoor;
+use crate::transport::pipecat::web_rtc::{self, OfferDoor};
+use crate::transport::telephony_ws::{Provider, TelephonyDoor};
 use crate::transport::web_socket::{DoorError, TlsFiles, TokenDoor};
 
 /// The CHIRP door as the configuration has it.
@@ -48,7 +49,7 @@ pub(super) fn chat_door(config: &Config) -> Result<ChatDoor, Failure> {
 }
 
 /// A door whose callers show a token, as the configuration has it under `[doors.NAME]`.
-pub(super) fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
+fn token_door(name: &str, door: &TokenDoorConfig, usual_port: u16) -> Result<TokenDoor, Failure> {
     let table = format!("doors.{name}");
     let plain = TokenDoor::at(door.listen.unwrap_or_else(|| ([127, 0, 0, 1], usual_port).into()));
     Ok(TokenDoor {
@@ -108,15 +109,16 @@ fn tls_files(table: &str, certificate: Option<&PathBuf>, key: Option<&PathBuf>) 
 
 /// The door that takes Pipecat's WebRTC offers.
 pub(super) fn offer_door(config: &Config) -> Result<OfferDoor, Failure> {
-    let door = &config.doors.pipecat_webrtc;
-    Ok(OfferDoor {
-        listen: door.listen.unwrap_or_else(|| ([127, 0, 0, 1], 7860).into()),
-        tls: tls_files("doors.pipecat-webrtc", door.certificate.as_ref(), door.key.as_ref())?,
-        token: secret("TRUNKLINE_DOOR_TOKEN", door.token_file.as_deref()).map_err(Failure::usage)?,
-        max_calls: door.max_calls.unwrap_or(64),
-        ice: pipecat_ice()?,
-        agent_speaks_first: None,
-    })
+    let door = token_door(web_rtc::DOOR, &config.doors.pipecat_webrtc, 7860)?;
+    let TokenDoor { listen, tls, token, max_calls, .. } = door;
+    Ok(OfferDoor { listen, tls, token, max_calls, ice: pipecat_ice()?, agent_speaks_first: None })
+}
+
+/// The door that a telephony provider calls. Each has a usual port of its own.
+pub(super) fn telephony_door(provider: Provider, config: &Config) -> Result<TelephonyDoor, Failure> {
+    const FIRST_PORT: u16 = 8771;
+    let door = token_door(provider.name(), config.doors.of_provider(provider), FIRST_PORT + provider as u16)?;
+    Ok(TelephonyDoor { provider, door })
 }
 
 /// `callers` and the agent fit: both speak, or both write.

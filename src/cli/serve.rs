@@ -22,7 +22,7 @@ use crate::serve::{Desk, Happening, serve};
 use crate::transport::WayOut;
 use crate::transport::livekit::{Server, Worker, WorkerError, WorkerOptions};
 
-use doors::{CHAT, CHIRP, DoorFlag};
+use doors::{DoorFlag, Kind};
 
 /// Opens the doors and connects each call to the agent, recorded
 #[derive(Debug, clap::Args)]
@@ -78,8 +78,8 @@ pub struct Args {
 impl Args {
     /// The doors that flags ask for.
     fn doors(&self) -> Vec<DoorFlag> {
-        let chirp = self.listen.map(|listen| DoorFlag::at(CHIRP, listen));
-        let chat = self.chat_listen.map(|listen| DoorFlag::at(CHAT, listen));
+        let chirp = self.listen.map(|listen| DoorFlag::at(Kind::Chirp, listen));
+        let chat = self.chat_listen.map(|listen| DoorFlag::at(Kind::Chat, listen));
         chirp.into_iter().chain(chat).chain(self.door.iter().copied()).collect()
     }
 }

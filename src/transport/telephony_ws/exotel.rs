@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::dialect::{BadMessage, CallDetails, Format};
-use super::json::{field, number};
-use super::media_streams::Spelling;
+use super::json::{members, number};
+use super::media_streams::{Spelling, Words};
 use crate::audio::Rate;
 
 pub(super) static SPELLING: Spelling = Spelling {
@@ -16,12 +16,7 @@ pub(super) static SPELLING: Spelling = Spelling {
     bot_names_stream: true,
     sequence: "sequence_number",
     numbers: false,
-    play: "media",
-    mark: "mark",
-    clear: "clear",
-    played: "mark",
-    cleared: None,
-    name: "mark.name",
+    words: Words::TWILIO,
     begin,
     stop: |call| {
         Some(
@@ -29,7 +24,7 @@ pub(super) static SPELLING: Spelling = Spelling {
         )
     },
     stream_id: |call| call.stream.simple().to_string(),
-    parameters: |start| field(start, "start.custom_parameters").and_then(Value::as_object).cloned().unwrap_or_default(),
+    parameters: |start| members(start, "start.custom_parameters"),
     format,
     media: |_, payload| json!({ "payload": payload }),
     dtmf: |digit, _| json!({ "digit": digit, "duration": "100" }),

@@ -22,6 +22,11 @@ pub(super) fn field<'a>(object: &'a Map<String, Value>, path: &str) -> Option<&'
     steps.try_fold(first, |value, step| value.get(step)).filter(|value| !value.is_null())
 }
 
+/// The members of the object at `path`; none where it is not there.
+pub(super) fn members(object: &Map<String, Value>, path: &str) -> Map<String, Value> {
+    field(object, path).and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
 pub(super) fn string<'a>(object: &'a Map<String, Value>, path: &'static str) -> Result<&'a str, BadMessage> {
     field(object, path).and_then(Value::as_str).ok_or(BadMessage::Field(path, "string"))
 }

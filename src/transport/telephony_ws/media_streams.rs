@@ -19,16 +19,7 @@ pub(super) struct Spelling {
     pub(super) sequence: &'static str,
     /// Numbers are written as numbers, not as strings.
     pub(super) numbers: bool,
-    /// A bot's events: sound, a mark, a clear.
-    pub(super) play: &'static str,
-    pub(super) mark: &'static str,
-    pub(super) clear: &'static str,
-    /// The provider's answer to a mark.
-    pub(super) played: &'static str,
-    /// The provider's answer to a clear.
-    pub(super) cleared: Option<&'static str>,
-    /// Where a mark's name stands.
-    pub(super) name: &'static str,
+    pub(super) words: Words,
     /// The provider's messages before its first sound.
     pub(super) begin: fn(&CallDetails, Format) -> Vec<Value>,
     /// The provider's last message.
@@ -43,6 +34,26 @@ pub(super) struct Spelling {
     pub(super) media: fn(Format, String) -> Value,
     /// The `dtmf` of the provider's digit.
     pub(super) dtmf: fn(char, u64) -> Value,
+}
+
+/// The events beside the provider's sound.
+pub(super) struct Words {
+    /// A bot's: sound, a mark, a clear.
+    pub(super) play: &'static str,
+    pub(super) mark: &'static str,
+    pub(super) clear: &'static str,
+    /// The provider's answer to a mark.
+    pub(super) played: &'static str,
+    /// The provider's answer to a clear.
+    pub(super) cleared: Option<&'static str>,
+    /// Where a mark's name stands.
+    pub(super) name: &'static str,
+}
+
+impl Words {
+    /// Twilio's, which most providers have taken over.
+    pub(super) const TWILIO: Self =
+        Self { play: "media", mark: "mark", clear: "clear", played: "mark", cleared: None, name: "mark.name" };
 }
 
 /// One call in such a dialect.
@@ -91,8 +102,10 @@ impl MediaStreams {
             "dtmf" => Some(Incoming::Dtmf(digit(&message, "dtmf.digit")?)),
             "stop" => Some(Incoming::Stop("the provider's stream stopped".to_owned())),
             "error" => Some(Incoming::Data(Value::Object(message.clone()))),
-            event if event == self.spelling.played => Some(Incoming::Played(string(&message, self.spelling.name)?.to_owned())),
-            event if self.spelling.cleared == Some(event) => None,
+            event if event == self.spelling.words.played => {
+                Some(Incoming::Played(string(&message, self.spelling.words.name)?.to_owned()))
+            }
+            event if self.spelling.words.cleared == Some(event) => None,
             other => return Err(BadMessage::Unknown(other.to_owned())),
         };
         self.is_ours(&event, &message)?;
@@ -115,9 +128,9 @@ impl MediaStreams {
     fn of_bot(&self, message: &Map<String, Value>, told: &mut Vec<Incoming>) -> Result<(), BadMessage> {
         let event = string(message, "event")?;
         let meant = match event {
-            event if event == self.spelling.play => Incoming::Audio(audio(message, "media.payload", self.format)?),
-            event if event == self.spelling.mark => Incoming::Mark(string(message, self.spelling.name)?.to_owned()),
-            event if event == self.spelling.clear => Incoming::Clear,
+            event if event == self.spelling.words.play => Incoming::Audio(audio(message, "media.payload", self.format)?),
+            event if event == self.spelling.words.mark => Incoming::Mark(string(message, self.spelling.words.name)?.to_owned()),
+            event if event == self.spelling.words.clear => Incoming::Clear,
             other => return Err(BadMessage::Unknown(other.to_owned())),
         };
         self.is_ours(event, message)?;
@@ -153,9 +166,9 @@ impl MediaStreams {
 
     /// A mark's name where it belongs.
     fn named(&self, name: &str) -> (&'static str, Value) {
-        match self.spelling.name.split_once('.') {
+        match self.spelling.words.name.split_once('.') {
             Some((outer, inner)) => (outer, json!({ inner: name })),
-            None => (self.spelling.name, name.into()),
+            None => (self.spelling.words.name, name.into()),
         }
     }
 
@@ -190,7 +203,7 @@ impl MediaStreams {
             }
             (Role::Provider, Outgoing::Played(name)) => {
                 let name = self.named(name);
-                Some(self.numbered(spelling.played, [name]))
+                Some(self.numbered(spelling.words.played, [name]))
             }
             (Role::Provider, Outgoing::Stop) => {
                 let stop = (spelling.stop)(self.call.as_ref()?)?;
@@ -198,10 +211,10 @@ impl MediaStreams {
             }
             (Role::Bot, Outgoing::Audio(samples)) => {
                 let media = (spelling.media)(self.format, payload(samples, self.format));
-                Some(self.plain(spelling.play, Some(("media", media))))
+                Some(self.plain(spelling.words.play, Some(("media", media))))
             }
-            (Role::Bot, Outgoing::Mark(name)) => Some(self.plain(spelling.mark, Some(self.named(name)))),
-            (Role::Bot, Outgoing::Clear) => Some(self.plain(spelling.clear, None)),
+            (Role::Bot, Outgoing::Mark(name)) => Some(self.plain(spelling.words.mark, Some(self.named(name)))),
+            (Role::Bot, Outgoing::Clear) => Some(self.plain(spelling.words.clear, None)),
             _ => None,
         }
     }
@@ -222,7 +235,7 @@ impl Dialect for MediaStreams {
             Role::Bot => told.extend(self.of_provider(message)?),
             Role::Provider => {
                 self.of_bot(&message, told)?;
-                if let (Some(Incoming::Clear), Some(cleared)) = (told.last(), self.spelling.cleared) {
+                if let (Some(Incoming::Clear), Some(cleared)) = (told.last(), self.spelling.words.cleared) {
                     told.push(Incoming::Answer(self.numbered(cleared, [])));
                 }
             }

@@ -30,29 +30,21 @@ pub use provider::{Provider, TelephonyAddress};
 
 use super::Capability;
 
-const fn capability(wire: &'static str, door: &'static str, dial: &'static str, audio: &'static str) -> Capability {
-    let (way_in, way_out) = (Some(door), Some(dial));
-    Capability { wire, way_in, way_out, audio, abilities: leg::OF_BOT, tried: "`pipecat-ai` 1.14.0's serializer" }
+/// Tried against a real bot behind the provider's serializer, or against the serializer alone.
+const BOT: &str = "`pipecat-ai` 1.14.0";
+/// See [`BOT`].
+const SERIALIZER: &str = "`pipecat-ai` 1.14.0's serializer";
+
+const fn capability(wire: &'static str, [door, dial]: [&'static str; 2], audio: &'static str, tried: &'static str) -> Capability {
+    Capability { wire, way_in: Some(door), way_out: Some(dial), audio, abilities: leg::OF_BOT, tried }
 }
 
 /// What the wires can do, for the table in the README; in the order of [`Provider::ALL`].
 pub(in crate::transport) const CAPABILITIES: [Capability; 6] = [
-    Capability {
-        tried: "`pipecat-ai` 1.14.0",
-        ..capability("Twilio Media Streams", "`[doors.twilio]`", "`twilio+ws://`, `twilio+wss://`", "8 kHz, mu-law")
-    },
-    Capability {
-        tried: "`pipecat-ai` 1.14.0",
-        ..capability("Telnyx", "`[doors.telnyx]`", "`telnyx+ws://`, `telnyx+wss://`", "8 kHz, mu-law or A-law")
-    },
-    capability("Plivo", "`[doors.plivo]`", "`plivo+ws://`, `plivo+wss://`", "8 kHz mu-law, 8 or 16 kHz s16le"),
-    capability("Exotel", "`[doors.exotel]`", "`exotel+ws://`, `exotel+wss://`", "8, 16 or 24 kHz, s16le"),
-    Capability {
-        tried: "`pipecat-ai` 1.14.0",
-        ..capability("Vonage", "`[doors.vonage]`", "`vonage+ws://`, `vonage+wss://`", "8, 16 or 24 kHz, s16le")
-    },
-    Capability {
-        tried: "`pipecat-ai` 1.14.0",
-        ..capability("Genesys AudioHook", "`[doors.genesys]`", "`genesys+ws://`, `genesys+wss://`", "8 kHz, mu-law")
-    },
+    capability("Twilio Media Streams", ["`[doors.twilio]`", "`twilio+ws://`, `twilio+wss://`"], "8 kHz, mu-law", BOT),
+    capability("Telnyx", ["`[doors.telnyx]`", "`telnyx+ws://`, `telnyx+wss://`"], "8 kHz, mu-law or A-law", BOT),
+    capability("Plivo", ["`[doors.plivo]`", "`plivo+ws://`, `plivo+wss://`"], "8 kHz mu-law, 8 or 16 kHz s16le", SERIALIZER),
+    capability("Exotel", ["`[doors.exotel]`", "`exotel+ws://`, `exotel+wss://`"], "8, 16 or 24 kHz, s16le", SERIALIZER),
+    capability("Vonage", ["`[doors.vonage]`", "`vonage+ws://`, `vonage+wss://`"], "8, 16 or 24 kHz, s16le", BOT),
+    capability("Genesys AudioHook", ["`[doors.genesys]`", "`genesys+ws://`, `genesys+wss://`"], "8 kHz, mu-law", BOT),
 ];

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::dialect::{BadMessage, CallDetails, Codec, Format};
 use super::json::{field, number};
-use super::media_streams::Spelling;
+use super::media_streams::{Spelling, Words};
 use crate::audio::Rate;
 
 pub(super) static SPELLING: Spelling = Spelling {
@@ -18,12 +18,14 @@ pub(super) static SPELLING: Spelling = Spelling {
     bot_names_stream: true,
     sequence: "sequenceNumber",
     numbers: true,
-    play: "playAudio",
-    mark: "checkpoint",
-    clear: "clearAudio",
-    played: "playedStream",
-    cleared: Some("clearedAudio"),
-    name: "name",
+    words: Words {
+        play: "playAudio",
+        mark: "checkpoint",
+        clear: "clearAudio",
+        played: "playedStream",
+        cleared: Some("clearedAudio"),
+        name: "name",
+    },
     begin,
     stop: |_| None,
     stream_id: |call| call.stream.to_string(),

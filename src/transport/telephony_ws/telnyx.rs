@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::dialect::{BadMessage, CallDetails, Codec, Format};
-use super::json::{field, number};
-use super::media_streams::Spelling;
+use super::json::{field, members, number};
+use super::media_streams::{Spelling, Words};
 
 pub(super) static SPELLING: Spelling = Spelling {
     stream: "stream_id",
@@ -16,16 +16,11 @@ pub(super) static SPELLING: Spelling = Spelling {
     bot_names_stream: false,
     sequence: "sequence_number",
     numbers: false,
-    play: "media",
-    mark: "mark",
-    clear: "clear",
-    played: "mark",
-    cleared: None,
-    name: "mark.name",
+    words: Words::TWILIO,
     begin,
     stop: |call| Some(json!({ "user_id": Uuid::nil().to_string(), "call_control_id": call_control_id(call) })),
     stream_id: |call| call.stream.to_string(),
-    parameters: |start| field(start, "start.custom_parameters").and_then(Value::as_object).cloned().unwrap_or_default(),
+    parameters: |start| members(start, "start.custom_parameters"),
     format,
     media: |_, payload| json!({ "payload": payload }),
     dtmf: |digit, _| json!({ "digit": digit }),

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::dialect::{BadMessage, CallDetails, Format};
-use super::json::{field, number};
-use super::media_streams::Spelling;
+use super::json::{field, members, number};
+use super::media_streams::{Spelling, Words};
 
 pub(super) static SPELLING: Spelling = Spelling {
     stream: "streamSid",
@@ -15,16 +15,11 @@ pub(super) static SPELLING: Spelling = Spelling {
     bot_names_stream: true,
     sequence: "sequenceNumber",
     numbers: false,
-    play: "media",
-    mark: "mark",
-    clear: "clear",
-    played: "mark",
-    cleared: None,
-    name: "mark.name",
+    words: Words::TWILIO,
     begin,
     stop: |call| Some(json!({ "accountSid": sid("AC", Uuid::nil()), "callSid": sid("CA", call.call) })),
     stream_id,
-    parameters: |start| field(start, "start.customParameters").and_then(Value::as_object).cloned().unwrap_or_default(),
+    parameters: |start| members(start, "start.customParameters"),
     format,
     media: |_, payload| json!({ "payload": payload }),
     dtmf: |digit, _| json!({ "track": "inbound_track", "digit": digit }),
