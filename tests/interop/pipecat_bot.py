@@ -22,7 +22,6 @@ import sys
 import time
 import wave
 
-import numpy
 import uvicorn
 from loguru import logger
 from pipecat.audio.vad.silero import SileroVADAnalyzer
@@ -64,6 +63,7 @@ from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.utils.time import time_now_iso8601
 from pipecat.workers.runner import WorkerRunner
+from pipecat_sound import seconds_and_tones
 
 SPEECH = pathlib.Path(__file__).resolve().parents[2] / "fixtures/speech"
 LINES = {line["text"]: SPEECH / line["file"] for line in json.loads((SPEECH / "index.json").read_text())}
@@ -225,12 +225,10 @@ async def run_bot(transport, body, options):
     await workers.add_workers(worker)
     await workers.run()
     rate = max(ears.rates, default=16000)
-    samples = numpy.frombuffer(bytes(ears.audio), dtype="<i2")
     tell(
         "heard",
-        seconds=len(samples) / rate,
         rates=sorted(ears.rates),
-        hz=list(strongest(samples, rate)),
+        **seconds_and_tones(ears.audio, rate),
         messages=ears.messages,
         body=body,
         keys=ears.keys,
@@ -239,12 +237,6 @@ async def run_bot(transport, body, options):
         answers=llm.said,
         interrupted=llm.cut_short,
     )
-
-
-def strongest(samples, rate):
-    for second in numpy.split(samples[: len(samples) // rate * rate].astype(float), max(len(samples) // rate, 1)):
-        if numpy.abs(second).max(initial=0) > 1000:
-            yield float(numpy.abs(numpy.fft.rfft(second)).argmax())
 
 
 async def bot(runner_args):

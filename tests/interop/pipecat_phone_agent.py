@@ -11,26 +11,14 @@ of a tone, and hangs up; `scripted` greets and answers as `pipecat_bot.py` does,
 import argparse
 import asyncio
 import json
-import math
 import socket
 import sys
 
-import numpy
 import uvicorn
 from fastapi import FastAPI, WebSocket
 from loguru import logger
-from pipecat.frames.frames import (
-    EndWorkerFrame,
-    InputAudioRawFrame,
-    InputDTMFFrame,
-    OutputAudioRawFrame,
-    TTSAudioRawFrame,
-    TTSStartedFrame,
-    TTSStoppedFrame,
-)
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.runner.utils import parse_telephony_websocket
 from pipecat.serializers.exotel import ExotelFrameSerializer
 from pipecat.serializers.genesys import GenesysAudioHookSerializer
@@ -40,6 +28,7 @@ from pipecat.serializers.twilio import TwilioFrameSerializer
 from pipecat.serializers.vonage import VonageFrameSerializer
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
 from pipecat.workers.runner import WorkerRunner
+from pipecat_sound import SoundBot, seconds_and_tones
 
 options = argparse.ArgumentParser()
 options.add_argument("serializer", choices=("twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"))
@@ -78,48 +67,6 @@ async def serializer(websocket):
     return made, {"transport": found, **call.model_dump(exclude_none=True)}
 
 
-class Bot(FrameProcessor):
-    def __init__(self):
-        super().__init__()
-        self.heard, self.digits = bytearray(), ""
-        self.quiet = None  # seconds since the caller's last sound
-
-    async def process_frame(self, frame, direction):
-        await super().process_frame(frame, direction)
-        if isinstance(frame, InputDTMFFrame):
-            self.digits += frame.button.value
-        if not isinstance(frame, InputAudioRawFrame):
-            await self.push_frame(frame, direction)
-            return
-        self.heard += frame.audio
-        if options.mode == "echo":
-            await self.push_frame(OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels))
-        else:
-            samples = numpy.frombuffer(frame.audio, dtype="<i2")
-            await self.listen(numpy.abs(samples.astype(int)).max(initial=0) > 1000, len(samples) / frame.sample_rate)
-
-    async def listen(self, loud, seconds):
-        if loud:
-            self.quiet = 0.0
-        elif self.quiet is not None:
-            before, self.quiet = self.quiet, self.quiet + seconds
-            if before < 0.5 <= self.quiet:
-                await self.say_a_tone()
-                await self.push_frame(EndWorkerFrame(), FrameDirection.UPSTREAM)
-
-    async def say_a_tone(self):
-        samples = 8000 * numpy.sin(math.tau * options.hz * numpy.arange(2 * RATE) / RATE)
-        await self.push_frame(TTSStartedFrame())
-        await self.push_frame(TTSAudioRawFrame(samples.astype("<i2").tobytes(), RATE, 1))
-        await self.push_frame(TTSStoppedFrame())
-
-
-def strongest(samples):
-    for second in numpy.split(samples[: len(samples) // RATE * RATE], max(len(samples) // RATE, 1)):
-        if numpy.abs(second).max(initial=0) > 1000:
-            yield float(numpy.abs(numpy.fft.rfft(second)).argmax())
-
-
 app = FastAPI()
 
 
@@ -145,7 +92,7 @@ async def converse(transport):
 
 
 async def sound(transport, found):
-    bot = Bot()
+    bot = SoundBot(options.mode, options.hz, RATE)
     worker = PipelineWorker(
         Pipeline([transport.input(), bot, transport.output()]),
         params=PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=RATE),
@@ -158,8 +105,7 @@ async def sound(transport, found):
     runner = WorkerRunner(handle_sigint=False)
     await runner.add_workers(worker)
     await runner.run()
-    samples = numpy.frombuffer(bytes(bot.heard), dtype="<i2").astype(float)
-    tell("heard", seconds=len(samples) / RATE, rate=RATE, hz=list(strongest(samples)), digits=bot.digits, call=found)
+    tell("heard", rate=RATE, digits=bot.digits, call=found, **seconds_and_tones(bot.heard, RATE))
 
 
 listener = socket.create_server(("127.0.0.1", 0))

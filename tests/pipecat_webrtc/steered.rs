@@ -75,6 +75,22 @@ impl Drop for SteeredBot {
     }
 }
 
+/// A bot and its caller, who hear each other.
+async fn in_a_call() -> (SteeredBot, Caller) {
+    let bot = SteeredBot::start();
+    let mut caller = Caller::call(&bot.at("/api/offer"), &ConnectOptions::default()).await;
+    caller.until("half a second", |caller| caller.heard.len() > RATE as usize / 2).await;
+    (bot, caller)
+}
+
+fn lost(event: &LegEvent) -> bool {
+    matches!(event, LegEvent::Fault { code, .. } if code == "PIPECAT_RECONNECTING")
+}
+
+fn reconnected(event: &LegEvent) -> bool {
+    matches!(event, LegEvent::Data(data) if data["pipecat"] == "reconnected")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_may_ask_for_another_offer_in_mid_call() {
     let mut bot = SteeredBot::start();
@@ -103,14 +119,10 @@ async fn a_bot_may_ask_for_another_offer_in_mid_call() {
 /// The bot's side goes on; only what is between them is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_lost_is_offered_anew_and_the_call_goes_on() {
-    let mut bot = SteeredBot::start();
-    let mut caller = Caller::call(&bot.at("/api/offer"), &ConnectOptions::default()).await;
-    caller.until("half a second", |caller| caller.heard.len() > RATE as usize / 2).await;
+    let (mut bot, mut caller) = in_a_call().await;
     bot.told("offer");
     bot.tell("cut");
-    let reconnected = |event: &LegEvent| matches!(event, LegEvent::Data(data) if data["pipecat"] == "reconnected");
     caller.until("another connection", |caller| caller.was_told(reconnected)).await;
-    let lost = |event: &LegEvent| matches!(event, LegEvent::Fault { code, .. } if code == "PIPECAT_RECONNECTING");
     assert!(caller.was_told(lost), "the loss is told");
     let offer = bot.told("offer");
     assert_eq!((&offer["again"], &offer["restart"]), (&json!(true), &json!(true)));
@@ -123,15 +135,11 @@ async fn a_connection_that_is_lost_is_offered_anew_and_the_call_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_is_mended_in_time_needs_no_other() {
-    let mut bot = SteeredBot::start();
-    let mut caller = Caller::call(&bot.at("/api/offer"), &ConnectOptions::default()).await;
-    caller.until("half a second", |caller| caller.heard.len() > RATE as usize / 2).await;
+    let (mut bot, mut caller) = in_a_call().await;
     bot.told("offer");
     bot.tell("cut");
-    let lost = |event: &LegEvent| matches!(event, LegEvent::Fault { code, .. } if code == "PIPECAT_RECONNECTING");
     caller.until("the loss", |caller| caller.was_told(lost)).await;
     bot.tell("mend");
-    let reconnected = |event: &LegEvent| matches!(event, LegEvent::Data(data) if data["pipecat"] == "reconnected");
     caller.until("the same connection", |caller| caller.was_told(reconnected)).await;
     assert!(bot.all_told().iter().all(|told| told["told"] != "offer"), "nothing was offered again");
     let before = caller.heard.len();
@@ -143,9 +151,7 @@ async fn a_line_that_is_mended_in_time_needs_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_that_leaves_hangs_up() {
-    let mut bot = SteeredBot::start();
-    let mut caller = Caller::call(&bot.at("/api/offer"), &ConnectOptions::default()).await;
-    caller.until("half a second", |caller| caller.heard.len() > RATE as usize / 2).await;
+    let (mut bot, mut caller) = in_a_call().await;
     bot.tell("leave");
     caller.until("the end", |caller| caller.ended().is_some()).await;
     assert_eq!(caller.ended(), Some((EndReason::HungUp, "")));

@@ -169,7 +169,7 @@ impl Reader<'_> {
     }
 
     fn target(&self, agent: &Agent, entry: &Map<String, Value>, variables: &BTreeMap<String, String>) -> Result<Target, Invalid> {
-        target(self.mode, self.project, agent, self.body, entry, variables)
+        target(&Aim { mode: self.mode, project: self.project, agent, body: self.body, entry, variables })
     }
 
     fn whole(&self, field: &str) -> Option<u64> {
@@ -188,20 +188,33 @@ impl Reader<'_> {
     }
 }
 
-/// How a run of `mode` reaches the agent: at the address of the scenario's entry or of the request, else at its own.
-fn target(
+/// What says how a run reaches its agent.
+struct Aim<'a> {
     mode: Mode,
-    project: &Project,
-    agent: &Agent,
-    body: &Map<String, Value>,
-    entry: &Map<String, Value>,
-    variables: &BTreeMap<String, String>,
-) -> Result<Target, Invalid> {
+    project: &'a Project,
+    agent: &'a Agent,
+    body: &'a Map<String, Value>,
+    /// The scenario's entry of the request; a suite has none.
+    entry: &'a Map<String, Value>,
+    /// What the test profile tells the agent.
+    variables: &'a BTreeMap<String, String>,
+}
+
+impl Aim<'_> {
+    /// What is said to the agent once it is reached.
+    fn publish(&self) -> Option<Value> {
+        self.entry.get("publish_data_message").filter(|message| !message.is_null()).cloned()
+    }
+}
+
+/// How a run reaches the agent: at the address of the scenario's entry or of the request, else at its own.
+fn target(aim: &Aim<'_>) -> Result<Target, Invalid> {
+    let &Aim { mode, agent, body, entry, variables, .. } = aim;
     if matches!(mode, Mode::Livekit | Mode::LivekitV2 | Mode::LivekitChat) {
-        return room_target(mode, project, agent, body, entry, variables);
+        return room_target(aim);
     }
     if matches!(mode, Mode::Pipecat | Mode::PipecatV2) {
-        return pipecat_target(mode, project, agent, body, entry, variables);
+        return pipecat_target(aim);
     }
     let url = entry.get("websocket_url").or_else(|| body.get("websocket_url")).and_then(Value::as_str).map(str::to_owned);
     let own = if mode == Mode::Chirp { &agent.chirp_url } else { &agent.chat_url };

@@ -6,35 +6,27 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::super::carrier::Target;
-use super::super::project::{Agent, Project};
-use super::Invalid;
+use super::super::project::Agent;
+use super::{Aim, Invalid};
 use crate::cekura::payload::Mode;
 use crate::transport::{Secret, WayOut};
 
 /// The rooms of Daily cannot be joined without its closed library.
 const DAILY: &str = "daily.co";
 
-/// How a run reaches its bot. `entry` is the scenario's entry of the request; a suite has none.
-pub(super) fn pipecat_target(
-    mode: Mode,
-    project: &Project,
-    agent: &Agent,
-    body: &Map<String, Value>,
-    entry: &Map<String, Value>,
-    variables: &BTreeMap<String, String>,
-) -> Result<Target, Invalid> {
-    let publish = entry.get("publish_data_message").filter(|message| !message.is_null()).cloned();
-    let mut connect = project.pipecat.clone();
-    connect.rate = agent.pipecat_rate.unwrap_or(connect.rate);
-    let to = if mode == Mode::PipecatV2 {
-        connect.metadata = Some(session(agent, body, variables).to_string());
-        runner(agent)?
+/// How a run reaches its bot.
+pub(super) fn pipecat_target(aim: &Aim<'_>) -> Result<Target, Invalid> {
+    let mut connect = aim.project.pipecat.clone();
+    connect.rate = aim.agent.pipecat_rate.unwrap_or(connect.rate);
+    let to = if aim.mode == Mode::PipecatV2 {
+        connect.metadata = Some(session(aim.agent, aim.body, aim.variables).to_string());
+        runner(aim.agent)?
     } else {
-        let (to, token) = room(entry)?;
+        let (to, token) = room(aim.entry)?;
         connect.pipecat_key = token;
         to
     };
-    Ok(Target::Pipecat { to: Box::new(to), connect: Box::new(connect), publish })
+    Ok(Target::Pipecat { to: Box::new(to), connect: Box::new(connect), publish: aim.publish() })
 }
 
 fn runner(agent: &Agent) -> Result<WayOut, Invalid> {

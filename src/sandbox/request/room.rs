@@ -1,6 +1,5 @@
 //! LiveKit runs: which room, whose agent, and what is told to whom.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -8,7 +7,7 @@ use url::Url;
 
 use super::super::carrier::Target;
 use super::super::project::{Agent, Project};
-use super::Invalid;
+use super::{Aim, Invalid};
 use crate::cekura::payload::Mode;
 use crate::transport::Secret;
 use crate::transport::livekit::{Entrance, RoomCall};
@@ -18,22 +17,14 @@ const CALLER: &str = "testing-agent";
 /// How long each step may take until the agent is heard: a worker may start a process for it.
 const STEP_TIME: Duration = Duration::from_secs(30);
 
-/// How a run reaches its agent in a room. `entry` is the scenario's entry of the request; a suite has none.
-pub(super) fn room_target(
-    mode: Mode,
-    project: &Project,
-    agent: &Agent,
-    body: &Map<String, Value>,
-    entry: &Map<String, Value>,
-    profile: &BTreeMap<String, String>,
-) -> Result<Target, Invalid> {
-    let entrance = if mode == Mode::LivekitV2 { made(project, agent, body)? } else { given(entry)? };
-    let publish = entry.get("publish_data_message").filter(|message| !message.is_null()).cloned();
-    let call = RoomCall { entrance, identity: CALLER.to_owned(), publish, relay_only: false, step_time: STEP_TIME };
+/// How a run reaches its agent in a room.
+pub(super) fn room_target(aim: &Aim<'_>) -> Result<Target, Invalid> {
+    let entrance = if aim.mode == Mode::LivekitV2 { made(aim.project, aim.agent, aim.body)? } else { given(aim.entry)? };
+    let call = RoomCall { entrance, identity: CALLER.to_owned(), publish: aim.publish(), relay_only: false, step_time: STEP_TIME };
     let call = Box::new(call);
-    Ok(match mode {
+    Ok(match aim.mode {
         Mode::LivekitChat => Target::RoomChat { call },
-        _ => Target::Room { call, profile: profile.clone() },
+        _ => Target::Room { call, profile: aim.variables.clone() },
     })
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::project::Project;
 use super::super::store::Store;
-use super::{Invalid, MOST_RUNS, PlannedRun, StartRequest, Support, playable, support, target};
+use super::{Aim, Invalid, MOST_RUNS, PlannedRun, StartRequest, Support, playable, support, target};
 use crate::caller::suite::{Problem, Scenario, Suite};
 use crate::cekura::payload::{Mode, as_read, refusals};
 
@@ -104,7 +104,8 @@ impl SpecRequest {
         for (id, mut scenario) in (first_id..).zip(suite.scenarios) {
             scenario.number = id;
             playable(mode, &scenario)?;
-            let target = target(mode, project, &agent, &channel_body, &Map::new(), &scenario.agent_variables)?;
+            let (body, entry, variables) = (&channel_body, &Map::new(), &scenario.agent_variables);
+            let target = target(&Aim { mode, project, agent: &agent, body, entry, variables })?;
             let (scenario, test_profile) = project.with_profile(&scenario, None);
             let times = scenario.frequency as usize;
             let run = PlannedRun { scenario: Arc::new(scenario), personality_id: None, test_profile, target };
