@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use common::pipecat::PipecatBot;
 use common::sandbox::{SCENARIO, http, sandbox_with, with_the_package};
-use common::{Running, path, suite, trunkline, wav};
+use common::{Running, path, read_http, suite, trunkline, wav};
 use serde_json::{Value, json};
 
 const KEY: &str = "pipecat-key";
@@ -54,21 +56,15 @@ fn are_recorded(folder: &Path, count: usize) {
 fn one_command_runs_pipecat_v2_in_a_sandbox_of_its_own_and_its_call_is_recorded_and_tied() {
     let bot = PipecatBot::start(&["scripted", "--greet", "--loopback"]);
     let folder = tempfile::tempdir().expect("a folder");
-    let (suite, out) = (suite_with_variables(folder.path()), folder.path().join("out"));
+    let suite = suite_with_variables(folder.path());
     let payload = folder.path().join("payload.json");
     let config = json!({"member": "nobody", "language": "en", "nested": {"a": 1}});
     let body = json!({"agent": 1, "scenarios": [{"scenario": 1, "publish_data_message": {"hello": "bot"}}], "pipecat_data": {"config": config}});
     std::fs::write(&payload, body.to_string()).expect("a file");
     let to = start(&bot);
-    let mut arguments = vec!["run", "pipecat_v2", "--from-file", path(&payload), "--sandbox", "--to", &to, "--suite", path(&suite)];
-    arguments.extend(["--out", path(&out), "--format", "json"]);
-    let ran = trunkline(&arguments).output().expect("trunkline starts");
-    let report: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)));
-    assert_eq!((ran.status.code(), &report["verdict"]), (Some(0), &json!("passed")), "{report:#}");
+    let report = passes(&["pipecat_v2", "--from-file", path(&payload), "--to", &to, "--suite", path(&suite)], folder.path());
     let run = &report["runs"][0];
-    assert_eq!(run["tied_by"], "header", "{run:#}");
-    let call = out.join(run["recording"].as_str().unwrap_or_else(|| panic!("it is recorded: {report:#}")));
-    is_recorded(&call);
+    let call = folder.path().join("out").join(run["recording"].as_str().expect("a recording"));
     let info: Value = serde_json::from_slice(&std::fs::read(call.join("call.json")).expect("a file")).expect("JSON");
     assert_eq!(info["run_id"], run["run_id"].to_string(), "{info:#}");
     let told = bot.told("ready")["body"].clone();
@@ -78,6 +74,67 @@ fn one_command_runs_pipecat_v2_in_a_sandbox_of_its_own_and_its_call_is_recorded_
     }
     assert!(!told.to_string().contains("mine"), "what the caller alone knows: {told}");
     assert_eq!(bot.told("heard")["client_messages"], json!([{"t": "data", "d": {"hello": "bot"}}]));
+}
+
+/// The report of one command with a sandbox of its own: its one run has passed, and its call is recorded and tied.
+fn passes(mode: &[&str], folder: &Path) -> Value {
+    let out = folder.join("out");
+    let more = ["--sandbox", "--out", path(&out), "--format", "json"];
+    let ran = trunkline(&[&["run"], mode, &more[..]].concat()).output().expect("trunkline starts");
+    let report: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)));
+    assert_eq!((ran.status.code(), &report["verdict"]), (Some(0), &json!("passed")), "{report:#}");
+    let run = &report["runs"][0];
+    assert_eq!(run["tied_by"], "header", "{run:#}");
+    is_recorded(&out.join(run["recording"].as_str().unwrap_or_else(|| panic!("it is recorded: {report:#}"))));
+    report
+}
+
+#[test]
+fn one_command_runs_pipecat_at_the_address_of_its_payload() {
+    let bot = PipecatBot::start(&["scripted", "--greet", "--loopback"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (suite, payload) = (suite(folder.path(), &SCENARIO), folder.path().join("payload.json"));
+    let entry = json!({"scenario": 1, "pipecat_room_url": format!("http://{}/api/offer", bot.host())});
+    std::fs::write(&payload, json!({"agent": 1, "scenarios": [entry]}).to_string()).expect("a file");
+    passes(&["pipecat", "--from-file", path(&payload), "--suite", path(&suite)], folder.path());
+    bot.told("heard");
+}
+
+#[test]
+fn one_command_runs_a_suite_over_the_channel_of_pipecat_v2() {
+    let bot = PipecatBot::start(&["scripted", "--greet", "--loopback"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (suite, to) = (suite_with_variables(folder.path()), start(&bot));
+    passes(&["spec", path(&suite), "--agent-id", "1", "--channel", "pipecat_v2", "--to", &to], folder.path());
+    assert_eq!(bot.told("heard")["body"]["member"], "4711", "the profile's variables are the session's");
+}
+
+/// A runner that answers every request with this.
+fn runner_that_says(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // It may be gone before it has read the answer.
+            drop(read_http(&mut stream).map(|_| stream.write_all(answer.as_bytes())));
+        }
+    });
+    format!("pipecat+http://{address}/start")
+}
+
+#[test]
+fn a_runner_that_starts_no_session_fails_the_run_with_its_words() {
+    for (answer, expected) in [
+        ("HTTP/1.1 503 Busy\r\ncontent-length: 26\r\n\r\n{\"detail\": \"no more bots\"}", "answered 503: no more bots"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "missing field `sessionId`"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "cannot be used"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (_sandbox, url) = sandbox(folder.path(), &["--agent-pipecat-url", &runner_that_says(answer)]);
+        let seen = with_the_package("run_pipecat_v2", &url, KEY, &json!({"agent": 1, "scenarios": [{"scenario": 1}]}));
+        let error = seen["run"]["error_message"].as_str().unwrap_or_else(|| panic!("{answer}: {seen:#}"));
+        assert!(seen["run"]["status"] == "failed" && error.contains("session") && error.contains(expected), "{error}");
+    }
 }
 
 #[test]
@@ -128,13 +185,13 @@ fn a_pipecat_run_takes_place_at_the_room_that_the_request_names() {
 }
 
 #[test]
-fn a_runner_that_is_not_there_refuses_or_talks_nonsense_fails_the_run_with_the_reason() {
+fn a_bot_that_is_not_there_or_lets_nobody_in_fails_the_run_with_the_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_sandbox, url) = sandbox(folder.path(), &[]);
     let refused = with_the_package("run_pipecat_v2", &url, KEY, &json!({"agent": 1, "scenarios": [{"scenario": 1}]}));
     assert!(refused["refused"] == 400 && refused["body"].to_string().contains("no Pipecat runner"), "{refused}");
 
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let bot = PipecatBot::start(&["scripted", "--ws-auth", "token"]);
     let cases = [
         (format!("ws://{nobody}/"), "cannot be reached"),

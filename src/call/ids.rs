@@ -1,6 +1,7 @@
 //! Who is who in a call, and which run it belongs to.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// One of a call's two parties. Every file, track and channel is named after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,4 +59,16 @@ pub struct CallIds {
     /// The scenario's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scenario: Option<String>,
+}
+
+impl CallIds {
+    /// What an agent is told of the call where nothing else is: `{"scenario_id": …, "run_id": …}`, as Cekura's job metadata names them, as far
+    /// as they are known. None: neither is.
+    #[must_use]
+    pub fn told(&self) -> Option<Value> {
+        let known = [("scenario_id", &self.scenario_id), ("run_id", &self.run_id)];
+        let known = known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), Value::from(id.clone()?))));
+        let known: Map<_, _> = known.collect();
+        (!known.is_empty()).then(|| known.into())
+    }
 }

@@ -44,6 +44,11 @@ impl Kind {
         }
     }
 
+    /// As messages name it.
+    fn shown(self) -> String {
+        if self == Self::Chirp { "a CHIRP door".to_owned() } else { format!("a {} door", self.name()) }
+    }
+
     /// Where the configuration lets it listen.
     const fn configured(self, config: &Config) -> Option<SocketAddr> {
         match self {
@@ -142,7 +147,7 @@ pub(super) fn set_up(flags: &[DoorFlag], config: &Config, to: &WayOut, another: 
             return Err(Failure::usage(format!("the {} door is asked for twice", kind.name())));
         }
         if flag.is_some() || kind.configured(config).is_some() || (none && kind == usual) {
-            fits(&format!("the {} door", kind.name()), kind == Kind::Chat, to)?;
+            fits(&kind.shown(), kind == Kind::Chat, to)?;
             openings.push(kind.set_up(config, flag.and_then(|flag| flag.listen))?);
         }
     }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::json;
 use url::Url;
 
 use super::leg::ABILITIES;
@@ -111,10 +110,7 @@ impl RoomAddress {
             Some(url) => server.at(url.clone()),
             None => server.clone(),
         };
-        let known = [("scenario_id", &ids.scenario_id), ("run_id", &ids.run_id)];
-        let known = known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), json!(id.clone()?))));
-        let known: serde_json::Map<_, _> = known.collect();
-        let ids = if known.is_empty() { String::new() } else { json!(known).to_string() };
+        let ids = ids.told().map(|ids| ids.to_string()).unwrap_or_default();
         let metadata = self.metadata.as_deref().or(metadata).map_or(ids, str::to_owned);
         let entrance = Entrance::Made {
             server,

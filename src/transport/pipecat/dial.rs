@@ -49,10 +49,7 @@ pub(in crate::transport) fn body(metadata: Option<&str>, ids: &CallIds) -> Optio
     if let Some(metadata) = metadata {
         return Some(serde_json::from_str(metadata).unwrap_or_else(|_| metadata.into()));
     }
-    let known = [("scenario_id", &ids.scenario_id), ("run_id", &ids.run_id)];
-    let known: serde_json::Map<_, _> =
-        known.into_iter().filter_map(|(name, id)| Some((name.to_owned(), json!(id.clone()?)))).collect();
-    (!known.is_empty()).then(|| known.into())
+    ids.told()
 }
 
 /// Calls the bot at `address`. The stages are `session` where one is started, then those of WebRTC ([`web_rtc`]) or the WebSocket.
