@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use trunkline::audio::Rate;
 use trunkline::call::{
-    Abilities, Bridge, CallTime, EndReason, FunctionCall, LegCommand, LegEvent, LoggedEvent, Outlet, Party, SampleIndex, Side,
+    Abilities, Bridge, CallTime, EndReason, Event, FunctionCall, FunctionResult, LegCommand, LegEvent, LoggedEvent, Outlet, Party,
+    SampleIndex, Side,
 };
 use trunkline::transport::chat::protocol::{self, Frame, read};
 use trunkline::transport::chat::session::{Due, IDLE, PING_EVERY, PONG_WITHIN, Session, SessionRules};
@@ -169,5 +170,35 @@ fn nothing_ticks_and_nothing_is_recorded_in_a_chat() {
             kept.commands
         );
         assert_eq!(kept.events.len(), 3, "two lines and the end");
+    }
+}
+
+#[test]
+fn who_leaves_a_chat_waits_for_the_results_of_functions_for_a_while() {
+    let chat = Party { rate: Rate::HZ_8000, abilities: Abilities { text_only: true, text: true, ..Abilities::NONE } };
+    let at = |ms| CallTime::after(Duration::from_millis(ms));
+    let call = || FunctionCall { id: "1".to_owned(), name: "look_up".to_owned(), arguments: json!({}) };
+    let result = || FunctionResult { id: "1".to_owned(), result: json!("known") };
+    let hangup = || LegEvent::Hangup { reason: EndReason::HungUp, detail: String::new() };
+    for (result_at, ends_at) in [(Some(1300), 1300), (None, 3000)] {
+        let (mut bridge, mut kept) = (Bridge::new(chat, chat), Kept::default());
+        bridge.event(at(0), Side::Agent, LegEvent::FunctionCall(call()), &mut kept);
+        bridge.event(at(10), Side::Agent, text("It is known."), &mut kept);
+        bridge.event(at(1000), Side::Caller, hangup(), &mut kept);
+        bridge.tick(at(1000), &mut kept);
+        assert_eq!((bridge.end().is_some(), bridge.next_wake()), (false, Some(at(3000))), "the result is awaited");
+        if let Some(ms) = result_at {
+            bridge.event(at(ms), Side::Agent, LegEvent::FunctionResult(result()), &mut kept);
+        }
+        bridge.tick(at(ends_at), &mut kept);
+        assert_eq!(bridge.end().and_then(|end| end.by), Some(Side::Caller));
+        let told = kept.events.iter().filter(|told| matches!(told.event, Event::FunctionResult(_))).count();
+        assert_eq!(told, usize::from(result_at.is_some()));
+        // The agent itself has nothing to wait for.
+        let (mut bridge, mut kept) = (Bridge::new(chat, chat), Kept::default());
+        bridge.event(at(0), Side::Agent, LegEvent::FunctionCall(call()), &mut kept);
+        bridge.event(at(10), Side::Agent, hangup(), &mut kept);
+        bridge.tick(at(10), &mut kept);
+        assert!(bridge.end().is_some());
     }
 }

@@ -16,6 +16,10 @@ const RUNS_KEPT: usize = 64;
 /// How far ahead of its audio a speech mark may point, and how many may wait: no far side can make them pile up.
 const MARK_AHEAD: Duration = Duration::from_secs(5);
 const MARKS_KEPT: usize = 256;
+/// So long a chat that one side leaves waits for the results of the functions that the other has called, and of so many: an agent
+/// tells of its functions beside its text, and a caller that has read the text may leave before the result has come.
+const RESULTS_WITHIN: Duration = Duration::from_secs(2);
+const CALLS_KEPT: usize = 64;
 
 /// Where a bridge's output goes.
 pub trait Outlet {
@@ -32,7 +36,7 @@ pub trait Outlet {
 pub struct Bridge {
     directions: [Direction; 2],
     /// Who hung up, waiting for what it said before to be played.
-    leaving: Option<(Side, EndReason, String)>,
+    leaving: Option<Leaving>,
     end: Option<CallEnd>,
     /// A script is being played and has not come to its end.
     script_open: bool,
@@ -40,6 +44,14 @@ pub struct Bridge {
     chat: bool,
     frame: Vec<i16>,
     converted: Vec<i16>,
+}
+
+/// A side has hung up.
+#[derive(Debug)]
+struct Leaving {
+    since: CallTime,
+    end: CallEnd,
+    by: Side,
 }
 
 /// What the bridge must know of a leg.
@@ -67,6 +79,8 @@ struct Direction {
     checkpoints: VecDeque<Checkpoint>,
     /// The utterance of which the listener was told the start and not yet the stop.
     open: Option<Mark>,
+    /// The functions that the speaker of a chat has called and of which it has told no result.
+    called: VecDeque<String>,
     late: Late,
     /// Of a source that sends nothing while it does not speak.
     supply: Option<Supply>,
@@ -135,7 +149,10 @@ impl Bridge {
     /// When [`Self::tick`] is due next, if nothing comes before.
     #[must_use]
     pub fn next_wake(&self) -> Option<CallTime> {
-        self.directions.iter().filter(|_| !self.chat).filter_map(Direction::next_wake).min()
+        if self.chat {
+            return self.leaving.as_ref().map(|leaving| leaving.since + RESULTS_WITHIN);
+        }
+        self.directions.iter().filter_map(Direction::next_wake).min()
     }
 
     /// Takes an event of the leg of `side`.
@@ -156,7 +173,8 @@ impl Bridge {
             LegEvent::Hangup { reason, detail } => {
                 let cut_short = self.script_open && side == Side::Agent && reason == EndReason::HungUp;
                 let reason = if cut_short { EndReason::AgentHungUp } else { reason };
-                self.leaving.get_or_insert((side, reason, detail));
+                let end = CallEnd { by: Some(side), reason, detail };
+                self.leaving.get_or_insert(Leaving { since: now, end, by: side });
             }
             LegEvent::ScriptDone => {
                 self.script_open = false;
@@ -190,10 +208,14 @@ impl Bridge {
             }
             LegEvent::FunctionCall(call) => {
                 out.command(side.other(), LegCommand::FunctionCall(&call));
+                if self.chat {
+                    self.direction(side).expect_result(&call.id);
+                }
                 log(out, now, Some(side), Event::FunctionCall(call));
             }
             LegEvent::FunctionResult(result) => {
                 out.command(side.other(), LegCommand::FunctionResult(&result));
+                self.direction(side).called.retain(|id| *id != result.id);
                 log(out, now, Some(side), Event::FunctionResult(result));
             }
             LegEvent::Metadata(metadata) => {
@@ -213,11 +235,13 @@ impl Bridge {
         if !self.chat {
             Side::BOTH.into_iter().for_each(|side| self.release(now, side, out));
         }
-        if let Some((side, ..)) = &self.leaving
-            && self.directions[index(*side)].drained()
-        {
-            let (side, reason, detail) = self.leaving.take().expect("just seen");
-            self.finish(now, CallEnd { by: Some(side), reason, detail }, out);
+        let told_all = |leaving: &mut Leaving| {
+            let (left, stays) = (&self.directions[index(leaving.by)], &self.directions[index(leaving.by.other())]);
+            let patient = matches!(leaving.end.reason, EndReason::ScriptFinished | EndReason::HungUp);
+            left.drained() && (!patient || stays.called.is_empty() || now >= leaving.since + RESULTS_WITHIN)
+        };
+        if let Some(leaving) = self.leaving.take_if(told_all) {
+            self.finish(now, leaving.end, out);
         }
     }
 
@@ -299,6 +323,7 @@ impl Direction {
             notes: VecDeque::new(),
             checkpoints: VecDeque::new(),
             open: None,
+            called: VecDeque::new(),
             late: Late::default(),
             supply: (!source.abilities.continuous_source).then(|| Supply::new(source.rate)),
         }
@@ -308,6 +333,13 @@ impl Direction {
         let holding = self.fill_silence || self.resampler.as_ref().is_some_and(Resampler::holds_back);
         let due = self.playout.next_due().or_else(|| self.playout.silent_from().filter(|_| holding));
         due.into_iter().chain(self.next_checkpoint()).min()
+    }
+
+    fn expect_result(&mut self, call: &str) {
+        if self.called.len() == CALLS_KEPT {
+            self.called.pop_front();
+        }
+        self.called.push_back(call.to_owned());
     }
 
     fn drained(&self) -> bool {
