@@ -28,7 +28,8 @@ pub(crate) fn client(base: &Url) -> Result<reqwest::Client, reqwest::Error> {
     http.build()
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// The address is one of this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -332,7 +332,7 @@ async fn each_segment_is_one_message_and_what_is_not_the_agents_is_none() {
     agent.tell("text", json!({"topic": "lk.chat", "text": "In the wrong place."}));
     let events = leg.events_until(|event| matches!(event, LegEvent::Fault { .. }));
     assert_eq!(texts(&events), Vec::<&str>::new(), "{events:#?}");
-    assert!(events.iter().any(|event| matches!(event, LegEvent::Data(data) if data["livekit"] == "segment_again")), "{events:#?}");
+    assert!(events.iter().any(|event| matches!(event, LegEvent::Note(data) if data["livekit"] == "segment_again")), "{events:#?}");
     let Some(LegEvent::Fault { code, .. }) = events.last() else { panic!("{events:#?}") };
     assert_eq!(code, "ANSWER_ON_LK_CHAT");
     // The last words reach the agent before we are gone.

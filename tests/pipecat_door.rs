@@ -5,8 +5,8 @@ mod common;
 
 use std::path::Path;
 
-use common::pipecat::{PipecatBot, pipecat_python};
-use common::tone::{gaps, tone_level, tone_seconds};
+use common::pipecat::{PipecatBot, client_told, javascript_client, pipecat_python};
+use common::tone::{gaps, tone_file, tone_level, tone_seconds};
 use common::{Running, built_in_agent, call_folder, events, path, serve_door, trunkline, until, wav};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -110,6 +110,24 @@ fn what_a_bot_behind_us_tells_reaches_the_client_and_what_the_client_tells_reach
         (&json!(["4", "#"]), &json!([{"t": "order", "d": {"n": 1}}])),
         "{heard}"
     );
+}
+
+#[test]
+fn pipecats_javascript_client_calls_an_agent_over_its_web_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, microphone) = (folder.path().join("out"), folder.path().join("voice.wav"));
+    tone_file(&microphone, 700.0, 20.0, TONE_DBFS);
+    let (_agent, agent) = built_in_agent("echo");
+    let (_serve, door) = serve_door("pipecat", &agent, &out, "");
+    let call = json!({"kind": "websocket", "connect": {"wsUrl": format!("ws://{door}/")}});
+    let told = javascript_client(&call, &microphone, "3", &[]);
+    let hz = told["heard"]["hz"].as_f64().expect("a number");
+    assert!((hz - 700.0).abs() < 10.0, "its own tone comes back, at the rate that it plays: {told}");
+    assert_eq!(client_told(&told, "BotReady")[0]["about"]["library"], "trunkline");
+    let folder = finished(&out);
+    let caller = wav(&folder.join("caller.wav"));
+    let seconds = tone_seconds(&caller, 24_000, 700.0, TONE_DBFS);
+    assert!(seconds > 1.5, "{seconds} s of the microphone");
 }
 
 type Client =
@@ -220,6 +238,35 @@ fn a_door_that_is_guarded_takes_who_shows_the_token_in_any_of_three_places() {
     let mut refused = Running::stderr_of(open_to_all);
     refused.wait_for("a refusal", |line| line.contains("a pipecat door on 0.0.0.0:0, which is not loopback, needs").then_some(()));
     assert_eq!(refused.wait().code(), Some(2));
+}
+
+#[test]
+fn pages_of_other_machines_may_not_call_a_door_without_a_token() {
+    let out = tempfile::tempdir().expect("a folder");
+    let (_agent, agent) = built_in_agent("echo");
+    let (_serve, door) = serve_door("pipecat", &agent, &out.path().join("calls"), "");
+    let file = out.path().join("token");
+    std::fs::write(&file, "let-me-in\n").expect("a file");
+    let guarded = format!("[doors.pipecat]\ntoken_file = {:?}\n", path(&file));
+    let (_serve_guarded, guarded) = serve_door("pipecat", &agent, &out.path().join("guarded"), &guarded);
+    let page = |url: String, origin: &str| {
+        let mut request = url.into_client_request().expect("a request");
+        request.headers_mut().insert("origin", origin.parse().expect("a value"));
+        tokio_tungstenite::tungstenite::connect(request)
+    };
+    for (url, origin) in
+        [(format!("ws://{door}/"), "http://localhost:5173"), (format!("ws://{guarded}/?token=let-me-in"), "https://example.com")]
+    {
+        drop(page(url, origin).expect("the door opens"));
+    }
+    match page(format!("ws://{door}/"), "https://example.com") {
+        Err(Error::Http(refused)) => {
+            let said = String::from_utf8_lossy(refused.body().as_deref().unwrap_or_default()).into_owned();
+            let problem = "pages of https://example.com may not call: without credentials the door takes those of this machine\n";
+            assert_eq!((refused.status().as_u16(), said.as_str()), (403, problem));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// What a client's message of this kind means.

@@ -202,6 +202,7 @@ impl Bridge {
                 out.command(side.other(), LegCommand::Data(&data));
                 log(out, now, Some(side), Event::Data { data });
             }
+            LegEvent::Note(data) => log(out, now, Some(side), Event::Data { data }),
             LegEvent::Transcript(text) => {
                 out.command(side.other(), LegCommand::Transcript(&text));
                 log(out, now, Some(side), Event::Text { text });

@@ -115,8 +115,10 @@ pub enum LegEvent {
     FunctionCall(FunctionCall),
     /// A function that the party called has given its result.
     FunctionResult(FunctionResult),
-    /// Other data.
+    /// Other data, for the other side.
     Data(serde_json::Value),
+    /// What the leg has seen of its party or of its line: for the call's log as data, and not for the other side.
+    Note(serde_json::Value),
     /// What the party says of itself or of the call: an object.
     Metadata(serde_json::Value),
     /// The party broke its protocol and the call goes on.

@@ -6,6 +6,7 @@ pub mod chat;
 pub mod chirp;
 mod faults;
 pub mod livekit;
+mod origin;
 pub mod pipecat;
 pub mod process;
 mod secret;

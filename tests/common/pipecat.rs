@@ -19,6 +19,23 @@ pub fn pipecat_python(script: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// A call of Pipecat's JavaScript client from a page in Chromium, run to its end: what it tells (tests/interop/javascript_client.py, of which
+/// these are the arguments).
+pub fn javascript_client(call: &Value, microphone: &Path, seconds: &str, then: &[&str]) -> Value {
+    let call = call.to_string();
+    let mut arguments = vec![call.as_str(), super::path(microphone), seconds];
+    arguments.extend(then.iter().flat_map(|expression| ["--then", expression]));
+    let output = pipecat_python("javascript_client.py", &arguments).output().expect("Python starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.trim()).unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What the client told of `what`, in order.
+pub fn client_told<'a>(told: &'a Value, what: &str) -> Vec<&'a Value> {
+    let all = told["told"].as_array().unwrap_or_else(|| panic!("a list: {told}"));
+    all.iter().filter(|told| told["told"] == what).map(|told| &told["data"]).collect()
+}
+
 /// A bot, ended with its test.
 pub struct PipecatBot {
     running: Running,

@@ -28,7 +28,7 @@ fn is_lost(event: &LegEvent) -> bool {
 /// How the connection came back: with a new session, or with the old one.
 fn came_back_anew(events: &[LegEvent]) -> Option<bool> {
     events.iter().find_map(|event| match event {
-        LegEvent::Data(data) if data["livekit"] == "reconnected" => data["anew"].as_bool(),
+        LegEvent::Note(data) if data["livekit"] == "reconnected" => data["anew"].as_bool(),
         _ => None,
     })
 }

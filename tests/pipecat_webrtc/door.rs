@@ -11,15 +11,15 @@ use super::common::{Running, call_folder, events, path, python, trunkline, until
 use super::{AIORTC_DBFS, RATE, TONE_DBFS, call};
 
 /// An agent that sends a tone of `hz` Hz from beginning to end, at -12 dBFS of full scale.
-fn tone_agent(hz: u32) -> String {
+pub(super) fn tone_agent(hz: u32) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/tone_agent.py");
     format!("process:python3 {} {hz}", script.display())
 }
 /// Its level.
-const AGENT_DBFS: f64 = -15.0;
+pub(super) const AGENT_DBFS: f64 = -15.0;
 
 /// `trunkline serve` with the door in front of `to`: the door's address.
-fn serve(to: &str, out: &Path, more: &[&str]) -> (Running, String) {
+pub(super) fn serve(to: &str, out: &Path, more: &[&str]) -> (Running, String) {
     let arguments = ["serve", "--to", to, "--door", "pipecat-webrtc=127.0.0.1:0", "--out", path(out)];
     let running = Running::stderr_of(trunkline(&[&arguments[..], more].concat()));
     let address = running.door();
@@ -41,7 +41,7 @@ fn told<'a>(lines: &'a [Value], what: &str) -> &'a Value {
 }
 
 /// The one call's folder, once it is finished.
-fn finished(out: &Path) -> std::path::PathBuf {
+pub(super) fn finished(out: &Path) -> std::path::PathBuf {
     until("the finished recording", || {
         let folder = std::fs::read_dir(out).ok()?.any(|entry| entry.is_ok_and(|entry| entry.path().join("labels.txt").exists()));
         folder.then(|| call_folder(out))

@@ -1,11 +1,12 @@
 //! Pipecat's SmallWebRTC: bots of `pipecat-ai` 1.14.0 are called (`pipecat+http://`), and clients call through the door: aiortc 1.16.0,
-//! Chromium, and we ourselves.
+//! Chromium, Pipecat's JavaScript client, and we ourselves.
 
 mod behind;
 #[path = "../common/mod.rs"]
 mod common;
 mod door;
 mod hostile;
+mod pages;
 mod steered;
 
 use std::future::poll_fn;

@@ -88,7 +88,7 @@ fn lost(event: &LegEvent) -> bool {
 }
 
 fn reconnected(event: &LegEvent) -> bool {
-    matches!(event, LegEvent::Data(data) if data["pipecat"] == "reconnected")
+    matches!(event, LegEvent::Note(data) if data["pipecat"] == "reconnected")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,6 +49,13 @@ fn bots_behind_telnyx_and_vonage_hear_and_are_heard() {
     [telnyx, vonage].into_iter().for_each(|call| call.join().expect("it went well"));
 }
 
+#[test]
+fn bots_behind_plivo_and_exotel_hear_and_are_heard() {
+    let plivo = thread::spawn(|| sound_goes_both_ways("plivo", "", Rate::HZ_8000));
+    let exotel = thread::spawn(|| sound_goes_both_ways("exotel", "", Rate::HZ_8000));
+    [plivo, exotel].into_iter().for_each(|call| call.join().expect("it went well"));
+}
+
 /// `trunkline call`: a scripted caller that presses keys, and what the bot's own runner finds out about the call.
 fn keys_and_a_tone(provider: &str) -> Value {
     let folder = tempfile::tempdir().expect("a folder");

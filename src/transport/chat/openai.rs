@@ -161,7 +161,7 @@ impl OpenAiLeg {
         if let Some(first) = first_token {
             told["first_token_ms"] = ms(first).into();
         }
-        self.events.push_back(LegEvent::Data(json!({ "openai": told })));
+        self.events.push_back(LegEvent::Note(json!({ "openai": told })));
         self.history.extend(completion.message());
         for call in completion.calls {
             self.open_calls.push(call.id.clone());

@@ -137,13 +137,14 @@ impl Party {
         }
     }
 
-    /// As data of the call: `{"livekit": kind, …}`.
+    /// As data that the agent sends: `{"livekit": kind, …}`.
+    fn say(&mut self, kind: &str, more: serde_json::Value) {
+        self.events.push_back(LegEvent::Data(session::of_kind(kind, more)));
+    }
+
+    /// As a note on the call: the same.
     pub(super) fn note(&mut self, kind: &str, more: serde_json::Value) {
-        let mut data = json!({ "livekit": kind });
-        if let (Some(data), serde_json::Value::Object(more)) = (data.as_object_mut(), more) {
-            data.extend(more);
-        }
-        self.events.push_back(LegEvent::Data(data));
+        self.events.push_back(LegEvent::Note(session::of_kind(kind, more)));
     }
 
     fn take_data(&mut self, data: Data) {
@@ -157,16 +158,16 @@ impl Party {
                 Ok(_) => {}
                 Err(detail) => self.events.push_back(LegEvent::Fault { code: "BAD_SESSION".to_owned(), detail }),
             },
-            Data::Text { topic, text, .. } => self.note("text_stream", json!({"topic": topic, "text": text})),
-            Data::Bytes { topic, bytes, .. } => self.note("byte_stream", json!({"topic": topic, "bytes": bytes.len()})),
+            Data::Text { topic, text, .. } => self.say("text_stream", json!({"topic": topic, "text": text})),
+            Data::Bytes { topic, bytes, .. } => self.say("byte_stream", json!({"topic": topic, "bytes": bytes.len()})),
             Data::Packet { topic, payload } => {
                 let text = || serde_json::Value::from(String::from_utf8_lossy(&payload));
                 let value: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_else(|_| text());
-                self.note("packet", json!({"topic": topic, "data": value}));
+                self.say("packet", json!({"topic": topic, "data": value}));
             }
             Data::Dtmf(digit) => self.events.push_back(LegEvent::Dtmf(digit)),
             Data::RpcRequest { id, method, payload } => {
-                self.note("rpc", json!({"method": method, "payload": payload}));
+                self.say("rpc", json!({"method": method, "payload": payload}));
                 let to = self.identity.clone();
                 // The SDKs' code for a method that nobody has registered.
                 self.room.answer_method(&to, &id, Err((1400, "Method not supported at destination")));
@@ -183,7 +184,7 @@ impl Party {
             && !self.tells
             && attributes.get(FINAL).is_some_and(|is_final| is_final == "true")
         {
-            self.note("heard", json!({ "text": text }));
+            self.say("heard", json!({ "text": text }));
         }
     }
 

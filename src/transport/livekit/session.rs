@@ -244,13 +244,17 @@ fn text_of(message: &ChatMessage) -> String {
     text.map(|Payload::Text(text)| text.as_str()).collect::<Vec<_>>().join("\n")
 }
 
-/// As data of the call: `{"livekit": kind, …}`.
 fn tell(out: &mut impl Extend<LegEvent>, kind: &str, more: Value) {
+    out.extend([LegEvent::Data(of_kind(kind, more))]);
+}
+
+/// As data of the call: `{"livekit": kind, …}`.
+pub(super) fn of_kind(kind: &str, more: Value) -> Value {
     let mut data = Map::from_iter([("livekit".to_owned(), kind.into())]);
     if let Value::Object(more) = more {
         data.extend(more);
     }
-    out.extend([LegEvent::Data(Value::Object(data))]);
+    Value::Object(data)
 }
 
 /// JSON, or the text itself.

@@ -30,21 +30,19 @@ pub use provider::{Provider, TelephonyAddress};
 
 use super::Capability;
 
-/// Tried against a real bot behind the provider's serializer, or against the serializer alone.
-const BOT: &str = "`pipecat-ai` 1.14.0";
-/// See [`BOT`].
-const SERIALIZER: &str = "`pipecat-ai` 1.14.0's serializer";
+/// Tried against a real bot behind the provider's serializer.
+const TRIED: &str = "`pipecat-ai` 1.14.0";
 
-const fn capability(wire: &'static str, [door, dial]: [&'static str; 2], audio: &'static str, tried: &'static str) -> Capability {
-    Capability { wire, way_in: Some(door), way_out: Some(dial), audio, abilities: leg::OF_BOT, tried }
+const fn capability(wire: &'static str, [door, dial]: [&'static str; 2], audio: &'static str) -> Capability {
+    Capability { wire, way_in: Some(door), way_out: Some(dial), audio, abilities: leg::OF_BOT, tried: TRIED }
 }
 
 /// What the wires can do, for the table in the README; in the order of [`Provider::ALL`].
 pub(in crate::transport) const CAPABILITIES: [Capability; 6] = [
-    capability("Twilio Media Streams", ["`[doors.twilio]`", "`twilio+ws://`, `twilio+wss://`"], "8 kHz, mu-law", BOT),
-    capability("Telnyx", ["`[doors.telnyx]`", "`telnyx+ws://`, `telnyx+wss://`"], "8 kHz, mu-law or A-law", BOT),
-    capability("Plivo", ["`[doors.plivo]`", "`plivo+ws://`, `plivo+wss://`"], "8 kHz mu-law, 8 or 16 kHz s16le", SERIALIZER),
-    capability("Exotel", ["`[doors.exotel]`", "`exotel+ws://`, `exotel+wss://`"], "8, 16 or 24 kHz, s16le", SERIALIZER),
-    capability("Vonage", ["`[doors.vonage]`", "`vonage+ws://`, `vonage+wss://`"], "8, 16 or 24 kHz, s16le", BOT),
-    capability("Genesys AudioHook", ["`[doors.genesys]`", "`genesys+ws://`, `genesys+wss://`"], "8 kHz, mu-law", BOT),
+    capability("Twilio Media Streams", ["`[doors.twilio]`", "`twilio+ws://`, `twilio+wss://`"], "8 kHz, mu-law"),
+    capability("Telnyx", ["`[doors.telnyx]`", "`telnyx+ws://`, `telnyx+wss://`"], "8 kHz, mu-law or A-law"),
+    capability("Plivo", ["`[doors.plivo]`", "`plivo+ws://`, `plivo+wss://`"], "8 kHz mu-law, 8 or 16 kHz s16le"),
+    capability("Exotel", ["`[doors.exotel]`", "`exotel+ws://`, `exotel+wss://`"], "8, 16 or 24 kHz, s16le"),
+    capability("Vonage", ["`[doors.vonage]`", "`vonage+ws://`, `vonage+wss://`"], "8, 16 or 24 kHz, s16le"),
+    capability("Genesys AudioHook", ["`[doors.genesys]`", "`genesys+ws://`, `genesys+wss://`"], "8 kHz, mu-law"),
 ];

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::link::refuse;
 use super::{ID_HEADERS, Socket, Taken};
 use crate::transport::arrival::{Arrival, Arrivals, CallerLeg};
+use crate::transport::origin;
 use crate::transport::tls::{self, TlsError, Wire};
 
 /// How long a caller may take from its connection to the end of its upgrade.
@@ -230,6 +231,13 @@ impl<E: Entrance> Threshold<E> {
         Ok(Some(Arrival { leg, peer: peer.to_string(), run_id, result_id, scenario_id, agent_speaks_first, metadata }))
     }
 
+    fn refusal(&self, request: &Request) -> Option<Response<String>> {
+        if self.entrance.guarded() {
+            return self.entrance.refusal(request);
+        }
+        origin::stranger(request.headers()).map(|problem| refusal(StatusCode::FORBIDDEN, format!("{problem}\n")))
+    }
+
     /// The HTTP part (RFC 6455 section 4.2). None when it was another request, which is answered: a plain GET asks whether the
     /// door is there, as a load balancer or a tunnel does.
     async fn upgrade(&self, mut wire: Box<dyn Wire>) -> Result<Option<(Socket, HeaderMap)>, String> {
@@ -248,7 +256,7 @@ impl<E: Entrance> Threshold<E> {
                 return Ok(None);
             }
             Err(error) => refusal(StatusCode::BAD_REQUEST, format!("{error}\n")),
-            Ok(response) => match self.entrance.refusal(&request) {
+            Ok(response) => match self.refusal(&request) {
                 Some(refused) => refused,
                 None => {
                     answer(&mut wire, &response).await?;

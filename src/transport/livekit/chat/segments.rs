@@ -47,7 +47,7 @@ impl Segments {
         };
         if self.told.iter().any(|(told, _)| told == id) {
             // It has been read by then: a message cannot be taken back.
-            return out.push_back(LegEvent::Data(json!({"livekit": "segment_again", "segment": id, "text": text})));
+            return out.push_back(LegEvent::Note(json!({"livekit": "segment_again", "segment": id, "text": text})));
         }
         if self.waiting.as_ref().is_some_and(|waiting| waiting.id != *id) {
             self.settle(out);

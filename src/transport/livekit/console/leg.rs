@@ -229,7 +229,7 @@ impl ConsoleLeg {
         let cleared = self.playback.clear();
         if cleared > 0 {
             let discarded_ms = RATE.millis_of(cleared);
-            self.events.push_back(LegEvent::Data(serde_json::json!({"livekit": "audio_cleared", "discarded_ms": discarded_ms})));
+            self.events.push_back(LegEvent::Note(serde_json::json!({"livekit": "audio_cleared", "discarded_ms": discarded_ms})));
         }
     }
 

@@ -540,7 +540,7 @@ fn logged(event: LegEvent, sample: u64) -> Option<Event> {
         LegEvent::SpeechStarted(_) => Event::SpeechStarted { source, sample, interruption: None },
         LegEvent::SpeechStopped(_) => Event::SpeechStopped { source, sample, interrupted: false },
         LegEvent::Text(text) | LegEvent::Transcript(text) => Event::Text { text },
-        LegEvent::Data(data) => Event::Data { data },
+        LegEvent::Data(data) | LegEvent::Note(data) => Event::Data { data },
         LegEvent::Metadata(metadata) => Event::Metadata { metadata },
         LegEvent::FunctionCall(call) => Event::FunctionCall(call),
         LegEvent::FunctionResult(result) => Event::FunctionResult(result),

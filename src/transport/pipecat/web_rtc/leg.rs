@@ -210,7 +210,7 @@ impl SmallWebRtcLeg {
             }
             Some(_) if stands => {
                 self.outage = None;
-                self.talk.events.push_back(LegEvent::Data(serde_json::json!({"pipecat": "reconnected"})));
+                self.talk.events.push_back(LegEvent::Note(serde_json::json!({"pipecat": "reconnected"})));
             }
             Some(_) => {}
         }

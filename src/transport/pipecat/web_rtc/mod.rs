@@ -28,5 +28,5 @@ pub(in crate::transport) const CAPABILITY: Capability = Capability {
     way_out: Some("`pipecat+http://`, `pipecat+https://`"),
     audio: "48 kHz, Opus",
     abilities: leg::ABILITIES,
-    tried: "`pipecat-ai` 1.14.0",
+    tried: "`pipecat-ai` 1.14.0, `@pipecat-ai/client-js` 1.13.1, aiortc 1.16.0",
 };

@@ -34,5 +34,5 @@ pub(crate) const CAPABILITY: Capability = Capability {
     way_out: Some("`pipecat-ws://`, `pipecat-wss://`"),
     audio: "s16le; to a bot 16 kHz (`--rate`), to a client 24 kHz (`rate`), any in",
     abilities: leg::ABILITIES,
-    tried: "`pipecat-ai` 1.14.0",
+    tried: "`pipecat-ai` 1.14.0, `@pipecat-ai/client-js` 1.13.1",
 };

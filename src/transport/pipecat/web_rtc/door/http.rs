@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::reception::Asker;
 use super::{Desk, Refusal, Visitor, WIRE};
+use crate::transport::origin;
 use crate::transport::web_socket::{ID_HEADERS, shows};
 
 /// The longest body that is read, in bytes.
@@ -28,7 +30,8 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .route("/sessions/{session}/api/offer", post(offer_in_session).patch(trickle))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&desk), guard));
-    open.merge(guarded).with_state(desk)
+    let cors = origin::cors(desk.door.token.is_some());
+    open.merge(guarded).layer(cors).with_state(desk)
 }
 
 #[derive(Deserialize)]
@@ -55,7 +58,7 @@ struct Candidate {
     candidate: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Start {
     body: Option<Value>,
     transport: Option<String>,
@@ -71,16 +74,22 @@ async fn status() -> Json<Value> {
     Json(json!({"status": "ready", "transports": ["webrtc"], "door": WIRE}))
 }
 
-/// Nobody comes in without the token, where the door has one.
+/// Nobody comes in without the token, where the door has one, and no stranger's page where it has none.
 async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    match &desk.door.token {
-        Some(token) if !shows(&request, token) => refused(StatusCode::UNAUTHORIZED, "the door's token is missing or wrong"),
-        _ => next.run(request).await,
+    if let Some(token) = &desk.door.token {
+        if !shows(&request, token) {
+            return refused(StatusCode::UNAUTHORIZED, "the door's token is missing or wrong");
+        }
+    } else if let Some(problem) = origin::stranger(request.headers()) {
+        return refused(StatusCode::FORBIDDEN, &problem);
     }
+    next.run(request).await
 }
 
-async fn start(State(desk): State<Arc<Desk>>, asked: Result<Json<Start>, JsonRejection>) -> Answered {
-    let Json(asked) = asked.map_err(unreadable)?;
+/// A client that has nothing to say sends no body at all, and calls it JSON.
+async fn start(State(desk): State<Arc<Desk>>, asked: Result<Bytes, BytesRejection>) -> Answered {
+    let asked = asked.map_err(|rejection| refused(rejection.status(), &rejection.body_text()))?;
+    let asked = if asked.is_empty() { Start::default() } else { Json::from_bytes(&asked).map_err(unreadable)?.0 };
     if let Some(transport) = asked.transport.filter(|transport| transport != "webrtc") {
         let problem = format!("the transport {transport:?} is not here: this door takes \"webrtc\"");
         return Err(refused(StatusCode::BAD_REQUEST, &problem));

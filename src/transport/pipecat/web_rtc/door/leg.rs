@@ -124,7 +124,7 @@ impl ClientLeg {
             Happening::Message(Ok(ChannelMessage::Application(text))) => self.take_message(&text),
             Happening::Message(Ok(ChannelMessage::Signalling(Signal::TrackStatus { receiver_index: 0, enabled }))) => {
                 let told = if enabled { "unmuted" } else { "muted" };
-                self.talk.events.push_back(LegEvent::Data(serde_json::json!({"pipecat": told})));
+                self.talk.events.push_back(LegEvent::Note(serde_json::json!({"pipecat": told})));
             }
             // About a camera or a screen; what a bot says, a client does not.
             Happening::Message(Ok(ChannelMessage::Ping | ChannelMessage::Signalling(_))) => {}
@@ -176,7 +176,7 @@ impl ClientLeg {
         let (line, answer) = Line::answer(sdp, &[self.towards], &self.ice)?;
         self.talk.line = line;
         self.deadline = Some(Instant::now() + CONNECT_TIME);
-        self.talk.events.push_back(LegEvent::Data(serde_json::json!({"pipecat": "reconnecting"})));
+        self.talk.events.push_back(LegEvent::Note(serde_json::json!({"pipecat": "reconnecting"})));
         Ok(answer)
     }
 }

@@ -33,7 +33,8 @@ const MOST_SESSIONS: usize = 1024;
 /// How long a call may take to answer another offer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
-/// A door for offers.
+/// A door for offers. Pages of other origins than its own may call too (CORS): all that show the token, or without a token those that
+/// are served from this machine.
 #[derive(Debug, Clone)]
 pub struct OfferDoor {
     /// Where it listens. Port 0 takes any free one.
