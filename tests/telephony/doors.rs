@@ -8,6 +8,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
@@ -253,6 +255,41 @@ fn the_agents_utterance_is_marked_and_told_of_when_it_was_heard() {
     let told: Vec<_> = doors.events("300").into_iter().filter(|event| event["event"] == "heard").collect();
     assert_eq!(told.len(), 1);
     assert_eq!((&told[0]["side"], &told[0]["utterance"]), (&json!("caller"), &json!(name)));
+}
+
+/// Exotel plays less than 3200 bytes at once with gaps.
+#[test]
+fn exotel_is_given_the_agents_speech_in_pieces_that_it_plays_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_agent, agent) = built_in_agent("scripted");
+    let doors = Doors::open(&agent, folder.path(), "");
+    let mut socket = doors.connect(Provider::Exotel);
+    for message in provider_messages(Provider::Exotel, "301").into_iter().take(2) {
+        socket.send(message).expect("it is sent");
+    }
+    let mut pieces = Vec::new();
+    // The greeting ends with a piece that silence fills up; then comes its mark.
+    loop {
+        let message = shown(&socket.read().expect("the agent greets"));
+        match message["event"].as_str() {
+            Some("media") => pieces.push(STANDARD.decode(message["media"]["payload"].as_str().expect("audio")).expect("base64")),
+            Some("mark") => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    socket.close(None).expect("it is sent");
+    to_the_end(&mut socket);
+    let lengths: Vec<_> = pieces.iter().map(Vec::len).collect();
+    assert!(lengths.len() > 3 && lengths.iter().all(|length| *length == 3200), "{lengths:?}");
+    // It is the greeting that was recorded, sample by sample, at the 16 kHz of both.
+    let said: Vec<i16> = pieces.concat().chunks(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect();
+    let agent = wav(&doors.recording("301").join("agent.wav"));
+    let (first, begun) =
+        (said.iter().position(|sample| *sample != 0).expect("sound"), agent.iter().position(|sample| *sample != 0));
+    let begun = begun.expect("sound");
+    let spoken = (said.len() - first).min(agent.len() - begun) - 1600;
+    let differs = (0..spoken).find(|at| said[first + at] != agent[begun + at]);
+    assert_eq!((spoken > 8000, differs), (true, None), "{spoken} samples");
 }
 
 /// A bot of one call in front of `serve`: what it does with its socket.

@@ -1,5 +1,7 @@
 //! What each dialect's messages mean, and that nothing makes a parser panic.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -116,6 +118,83 @@ fn what_we_say_as_the_provider_is_understood_by_us_as_the_bot_and_back() {
             assert_eq!(stops, !matches!(provider, Provider::Plivo | Provider::Vonage), "{provider:?}: they close without a word");
         }
     }
+}
+
+/// The numbers of a stream's messages of sound as they come, and what is made of them: each message's sound is its number, `-n` stands for n
+/// messages that are missing.
+#[test]
+fn telnyx_sound_that_comes_out_of_order_is_put_in_order() {
+    let cases: [(&[u64], &[i64]); 9] = [
+        (&[7, 8, 9], &[7, 8, 9]),
+        (&[1, 3, 2, 4], &[1, 2, 3, 4]),
+        (&[1, 5, 4, 3, 2, 6], &[1, 2, 3, 4, 5, 6]),
+        (&[1, 2, 2, 3, 1, 4], &[1, 2, 3, 4]),
+        // The third never comes, or too late.
+        (&[1, 2, 4, 5, 6, 7, 8, 9, 3, 10], &[1, 2, -1, 4, 5, 6, 7, 8, 9, 10]),
+        (&[1, 4, 6, 7, 8, 9, 10], &[1, -2, 4, -1, 6, 7, 8, 9, 10]),
+        (&[u64::MAX - 1, u64::MAX], &[614, 615]),
+        // The provider counts anew.
+        (&[900, 901, 1, 2], &[900, 901, 1, 2]),
+        (&[1, 1_000_000, 1_000_001, 1_000_002, 1_000_003, 1_000_004], &[1, 1_000_000, 1_000_001, 1_000_002, 1_000_003, 1_000_004]),
+    ];
+    let fixture = fixture(Provider::Telnyx, "from-provider.json");
+    let of = |event: &str| fixture.iter().find(|message| message["event"] == event).expect("a message").clone();
+    for (came, expected) in cases {
+        let mut bot = usual(Provider::Telnyx, Role::Bot);
+        let mut messages = vec![of("start")];
+        for number in came {
+            let mut media = of("media");
+            media["media"]["chunk"] = number.to_string().into();
+            // As many samples as the number says, up to a thousand.
+            media["media"]["payload"] = STANDARD.encode(vec![0x55; (*number % 1000) as usize + 1]).into();
+            messages.push(media);
+        }
+        messages.push(of("stop"));
+        let told = understood(&mut *bot, &messages);
+        assert!(matches!(told.last(), Some(Incoming::Stop(_))), "what is held comes before the end: {told:?}");
+        let made: Vec<i64> = told
+            .iter()
+            .filter_map(|told| match told {
+                Incoming::Audio(samples) => Some(samples.len() as i64 - 1),
+                Incoming::Missing { messages, .. } => Some(-(*messages as i64)),
+                _ => None,
+            })
+            .collect();
+        let expected: Vec<i64> = expected.iter().map(|number| if *number < 0 { *number } else { number % 1000 }).collect();
+        assert_eq!(made, expected, "{came:?}");
+    }
+    // Where the stream carries what the bot says too, nothing is waited for.
+    let mut bot = usual(Provider::Telnyx, Role::Bot);
+    let mut both = of("media");
+    both["media"]["track"] = "outbound".into();
+    let mut later = of("media");
+    later["media"]["chunk"] = "9".into();
+    let told = understood(&mut *bot, &[of("start"), of("media"), both, later]);
+    assert_eq!(told.iter().filter(|told| matches!(told, Incoming::Audio(_))).count(), 2, "{told:?}");
+}
+
+#[test]
+fn a_bot_behind_plivo_has_keys_pressed_and_need_not_name_the_stream() {
+    let (mut provider, mut bot) = (usual(Provider::Plivo, Role::Provider), usual(Provider::Plivo, Role::Bot));
+    let mut messages = Vec::new();
+    provider.write(Outgoing::Begin(&call()), &mut messages);
+    carry(&mut messages, &mut *bot, &mut Vec::new());
+    let sound = fixture(Provider::Plivo, "from-bot.json").into_iter().find(|message| message["event"] == "playAudio");
+    let mut sound = sound.expect("sound");
+    sound.as_object_mut().expect("an object").remove("streamId");
+    let told = understood(&mut *provider, &[json!({"event": "sendDTMF", "dtmf": "1#"}), sound]);
+    assert_eq!(told[..2], [Incoming::Dtmf('1'), Incoming::Dtmf('#')]);
+    assert!(matches!(&told[2..], [Incoming::Audio(_)]), "{told:?}");
+    for wrong in
+        [json!({"event": "sendDTMF"}), json!({"event": "sendDTMF", "dtmf": "1x"}), json!({"event": "sendDTMF", "dtmf": ""})]
+    {
+        let problem = read(&mut *provider, &Message::text(wrong.to_string()), &mut Vec::new());
+        assert_eq!(problem, Err(BadMessage::Field("dtmf", "keypad digit")), "{wrong}");
+    }
+    bot.write(Outgoing::Dtmf('5'), &mut messages);
+    let said = shown(&messages[0]);
+    assert_eq!((&said["event"], &said["dtmf"]), (&json!("sendDTMF"), &json!("5")));
+    assert!(bot.presses_keys() && !usual(Provider::Twilio, Role::Bot).presses_keys());
 }
 
 /// One side's messages reach the other.

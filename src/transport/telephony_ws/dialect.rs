@@ -20,6 +20,16 @@ pub trait Dialect: Send {
     /// [`BadMessage`]: the message is not taken.
     fn read(&mut self, message: Received<'_>, told: &mut Vec<Incoming>) -> Result<(), BadMessage>;
 
+    /// The fewest samples of a bot's sound that the provider plays without a gap.
+    fn least(&self) -> usize {
+        0
+    }
+
+    /// The provider presses keys for a bot.
+    fn presses_keys(&self) -> bool {
+        false
+    }
+
     /// Puts what is said into the dialect's messages: none where it has no words for it.
     fn write(&mut self, said: Outgoing<'_>, messages: &mut Vec<Message>);
 }
@@ -49,6 +59,13 @@ pub enum Incoming {
     Start(Start),
     /// Sound.
     Audio(Vec<i16>),
+    /// Messages of sound that did not come, and how many samples they had.
+    Missing {
+        /// How many messages.
+        messages: u64,
+        /// How many samples.
+        samples: u64,
+    },
     /// A keypad digit.
     Dtmf(char),
     /// From a bot: what it said and was not heard yet is to be thrown away.
@@ -93,7 +110,7 @@ pub enum Outgoing<'a> {
     Begin(&'a CallDetails),
     /// Sound.
     Audio(&'a [i16]),
-    /// By a provider: a keypad digit.
+    /// A keypad digit. A bot has it pressed on the provider's line.
     Dtmf(char),
     /// By a bot: what it said and was not heard yet is to be thrown away.
     Clear,
@@ -150,6 +167,15 @@ impl Format {
     #[must_use]
     pub const fn l16(rate: Rate) -> Self {
         Self { codec: Codec::L16, rate }
+    }
+
+    /// How many bytes a sample has.
+    #[must_use]
+    pub const fn bytes_of_sample(self) -> usize {
+        match self.codec {
+            Codec::Pcmu | Codec::Pcma => 1,
+            Codec::L16 => 2,
+        }
     }
 
     /// Samples as bytes.

@@ -7,13 +7,19 @@ use uuid::Uuid;
 
 use super::dialect::{BadMessage, CallDetails, Format};
 use super::json::{members, number};
-use super::media_streams::{Spelling, Words};
+use super::media_streams::{Naming, Spelling, Words};
 use crate::audio::Rate;
+
+/// What Exotel asks for, in bytes: less "risks audio distortion", whatever the rate
+/// (<https://developer.exotel.com/docs/agentstream/stream-voicebot-applet>). At 8 kHz it is 200 ms.
+const LEAST: usize = 3200;
 
 pub(super) static SPELLING: Spelling = Spelling {
     stream: "stream_sid",
     stream_of_start: "start.stream_sid",
-    bot_names_stream: true,
+    bot_names_stream: Naming::Always,
+    in_order: true,
+    least: LEAST,
     sequence: "sequence_number",
     numbers: false,
     words: Words::TWILIO,

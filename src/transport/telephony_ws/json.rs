@@ -37,14 +37,20 @@ pub(super) fn number(object: &Map<String, Value>, path: &str) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// The keypad digit at `path`, which some providers write as a number.
+/// The keypad digit at `path`.
 pub(super) fn digit(object: &Map<String, Value>, path: &'static str) -> Result<char, BadMessage> {
-    let found = field(object, path).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    let mut characters = found.as_deref().unwrap_or_default().chars();
-    match (characters.next(), characters.next()) {
-        (Some(digit @ ('0'..='9' | '*' | '#' | 'A'..='D')), None) => Ok(digit),
+    match digits(object, path)?[..] {
+        [digit] => Ok(digit),
         _ => Err(BadMessage::Field(path, "keypad digit")),
     }
+}
+
+/// The keypad digits at `path`, which some providers write as a number.
+pub(super) fn digits(object: &Map<String, Value>, path: &'static str) -> Result<Vec<char>, BadMessage> {
+    let found = field(object, path).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    let digits: Vec<char> = found.as_deref().unwrap_or_default().chars().collect();
+    let known = |digit: &char| matches!(digit, '0'..='9' | '*' | '#' | 'A'..='D');
+    if digits.is_empty() || !digits.iter().all(known) { Err(BadMessage::Field(path, "keypad digit")) } else { Ok(digits) }
 }
 
 /// The audio at `path`.

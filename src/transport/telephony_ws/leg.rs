@@ -5,19 +5,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::dialect::{BadMessage, Dialect, Incoming, Outgoing, Received, Role, Start};
 use crate::audio::Rate;
-use crate::call::{Abilities, EndReason, Leg, LegCommand, LegEvent};
+use crate::call::{Abilities, Alarm, EndReason, Leg, LegCommand, LegEvent};
 use crate::transport::CallerLeg;
 use crate::transport::faults::Faults;
 use crate::transport::web_socket::{IdleWatch, Link, Next, Read, Socket};
 
 /// What a bot is given: the caller's line, without a gap.
 pub(super) const OF_BOT: Abilities = Abilities { continuous_sink: true, dtmf: true, ..Abilities::NONE };
-/// What a provider is given, and gives.
+/// What a provider is given, and gives; some press keys, too.
 const OF_PROVIDER: Abilities = Abilities { continuous_source: true, ..Abilities::NONE };
 /// Messages of audio that may wait for a far side that does not read: 5 s of 20 ms.
 const MOST_QUEUED: usize = 250;
@@ -25,6 +26,9 @@ const MOST_QUEUED: usize = 250;
 const MOST_WAITING: usize = 1 << 20;
 /// Marks that may wait to be heard.
 const MOST_MARKS: usize = 1024;
+/// How long audio for a provider that wants much of it at once waits for more, where no mark says that an utterance is over: as long as
+/// what it wants takes at 8 kHz.
+const REST_TIME: Duration = Duration::from_millis(200);
 /// How long a provider's stream, or a bot's answer to it, may take to begin.
 pub(super) const START_TIME: Duration = Duration::from_secs(5);
 
@@ -39,8 +43,11 @@ pub struct TelephonyLeg {
     events: VecDeque<LegEvent>,
     told: Vec<Incoming>,
     messages: Vec<Message>,
-    /// Less than a frame of the caller's audio.
+    /// Audio for the far side that is less than it takes at once.
     rest: Vec<i16>,
+    /// As the bot: the rest goes out then, with silence after it.
+    rest_due: Option<Instant>,
+    rest_alarm: Alarm,
     faults: Faults,
     /// As the provider: the bot's marks that were not heard yet, by checkpoint.
     marks: VecDeque<(u64, String)>,
@@ -78,6 +85,8 @@ impl TelephonyLeg {
             told: Vec::new(),
             messages: Vec::new(),
             rest: Vec::new(),
+            rest_due: None,
+            rest_alarm: Alarm::new(),
             faults: Faults::default(),
             marks: VecDeque::new(),
             checkpoints: 0,
@@ -177,6 +186,10 @@ impl TelephonyLeg {
         match told {
             Incoming::Start(start) => self.start = Some(start),
             Incoming::Audio(samples) => self.events.push_back(LegEvent::Audio(samples)),
+            Incoming::Missing { messages, samples } => {
+                self.events.push_back(LegEvent::Lost { frames: messages, concealed: 0 });
+                self.events.push_back(LegEvent::Paused(samples));
+            }
             Incoming::Dtmf(digit) => self.events.push_back(LegEvent::Dtmf(digit)),
             Incoming::Clear => self.events.push_back(LegEvent::Clear),
             Incoming::Mark(name) => self.mark(name),
@@ -239,9 +252,8 @@ impl TelephonyLeg {
         }
     }
 
-    /// The caller's line, 20 ms in each message.
-    fn carry(&mut self, samples: &[i16]) {
-        let length = self.rate().frame_len();
+    /// Audio, `length` samples in each message.
+    fn carry(&mut self, samples: &[i16], length: usize) {
         if self.rest.is_empty() && samples.len() == length {
             return self.say_audio(samples);
         }
@@ -250,6 +262,27 @@ impl TelephonyLeg {
         let frames = all.chunks_exact(length);
         self.rest = frames.remainder().to_vec();
         frames.for_each(|frame| self.say_audio(frame));
+    }
+
+    /// An agent's audio, as it comes, or in pieces that the provider plays without a gap.
+    fn speak(&mut self, samples: &[i16]) {
+        match self.dialect.least() {
+            0 => self.say_audio(samples),
+            least => {
+                self.carry(samples, least);
+                self.rest_due = (!self.rest.is_empty()).then(|| Instant::now() + REST_TIME);
+            }
+        }
+    }
+
+    /// Nothing follows the rest for now: it goes out, with silence after it.
+    fn say_rest(&mut self) {
+        self.rest_due = None;
+        if !self.rest.is_empty() {
+            let mut rest = std::mem::take(&mut self.rest);
+            rest.resize(self.dialect.least().max(rest.len()), 0);
+            self.say_audio(&rest);
+        }
     }
 
     /// What was said up to the checkpoint was heard: its mark is answered.
@@ -261,6 +294,7 @@ impl TelephonyLeg {
 
     /// The other side's utterance is said: its mark is set.
     fn spoken(&mut self, utterance: &str) {
+        self.say_rest();
         self.dialect.write(Outgoing::Mark(utterance), &mut self.messages);
         for message in std::mem::take(&mut self.messages) {
             self.send(message);
@@ -291,7 +325,10 @@ impl Leg for TelephonyLeg {
     }
 
     fn abilities(&self) -> Abilities {
-        if self.role == Role::Bot { OF_PROVIDER } else { OF_BOT }
+        match self.role {
+            Role::Bot => Abilities { dtmf: self.dialect.presses_keys(), ..OF_PROVIDER },
+            Role::Provider => OF_BOT,
+        }
     }
 
     fn via(&self) -> String {
@@ -301,6 +338,9 @@ impl Leg for TelephonyLeg {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
             self.mind_idle(cx);
+            while self.rest_alarm.poll_at(self.rest_due, cx).is_ready() {
+                self.say_rest();
+            }
             match ready!(self.link.poll_next(&mut self.events, cx)) {
                 Next::Event(event) => return Poll::Ready(event),
                 Next::Read(read) => self.take(read),
@@ -317,13 +357,22 @@ impl Leg for TelephonyLeg {
             return;
         }
         match (command, self.role) {
-            (LegCommand::Audio(samples), Role::Provider) => self.carry(samples),
-            (LegCommand::Audio(samples), Role::Bot) => self.say_audio(samples),
-            (LegCommand::Dtmf(digit), Role::Provider) => self.say(Outgoing::Dtmf(digit)),
+            (LegCommand::Audio(samples), Role::Provider) => self.carry(samples, self.rate().frame_len()),
+            (LegCommand::Audio(samples), Role::Bot) => self.speak(samples),
+            (LegCommand::Dtmf(digit), role) if role == Role::Provider || self.dialect.presses_keys() => {
+                self.say(Outgoing::Dtmf(digit));
+            }
             (LegCommand::Reached(number), Role::Provider) => self.reached(number),
-            (LegCommand::Clear, Role::Bot) => self.say(Outgoing::Clear),
+            (LegCommand::Clear, Role::Bot) => {
+                self.rest.clear();
+                self.rest_due = None;
+                self.say(Outgoing::Clear);
+            }
             (LegCommand::SpeechStopped(mark), Role::Bot) => self.spoken(&mark.utterance),
             (LegCommand::Hangup(reason), _) => {
+                if self.role == Role::Bot {
+                    self.say_rest();
+                }
                 self.say(Outgoing::Stop);
                 self.link.hang_up(reason);
             }

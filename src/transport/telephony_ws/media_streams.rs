@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use super::dialect::{BadMessage, CallDetails, Dialect, Format, Incoming, Outgoing, Received, Role, Start};
-use super::json::{audio, digit, field, object, payload, string};
+use super::json::{audio, digit, digits, field, number, object, payload, string};
+use super::order::Order;
 
 /// How a provider spells it.
 pub(super) struct Spelling {
@@ -13,8 +14,12 @@ pub(super) struct Spelling {
     pub(super) stream: &'static str,
     /// Where the start carries it.
     pub(super) stream_of_start: &'static str,
-    /// A bot's messages carry it too.
-    pub(super) bot_names_stream: bool,
+    /// Whether a bot's messages carry it too.
+    pub(super) bot_names_stream: Naming,
+    /// The provider's sound comes in order; else `media.chunk` tells it.
+    pub(super) in_order: bool,
+    /// The fewest bytes of a bot's sound that the provider plays without a gap.
+    pub(super) least: usize,
     /// Where each message of the provider carries its number.
     pub(super) sequence: &'static str,
     /// Numbers are written as numbers, not as strings.
@@ -36,12 +41,25 @@ pub(super) struct Spelling {
     pub(super) dtmf: fn(char, u64) -> Value,
 }
 
+/// Whether something is in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// It must be.
+    Always,
+    /// It may be, and we write it.
+    Often,
+    /// It is not.
+    Never,
+}
+
 /// The events beside the provider's sound.
 pub(super) struct Words {
     /// A bot's: sound, a mark, a clear.
     pub(super) play: &'static str,
     pub(super) mark: &'static str,
     pub(super) clear: &'static str,
+    /// A bot's: a key that the provider is to press. What is pressed stands in `dtmf`.
+    pub(super) press: Option<&'static str>,
     /// The provider's answer to a mark.
     pub(super) played: &'static str,
     /// The provider's answer to a clear.
@@ -53,7 +71,7 @@ pub(super) struct Words {
 impl Words {
     /// Twilio's, which most providers have taken over.
     pub(super) const TWILIO: Self =
-        Self { play: "media", mark: "mark", clear: "clear", played: "mark", cleared: None, name: "mark.name" };
+        Self { play: "media", mark: "mark", clear: "clear", press: None, played: "mark", cleared: None, name: "mark.name" };
 }
 
 /// One call in such a dialect.
@@ -68,17 +86,20 @@ pub(super) struct MediaStreams {
     sequence: u64,
     chunk: u64,
     samples: u64,
+    /// As the bot, where the provider's sound may come out of order.
+    order: Option<Order>,
 }
 
 impl MediaStreams {
     pub(super) fn new(spelling: &'static Spelling, role: Role, format: Format) -> Self {
-        Self { spelling, role, format, stream: None, call: None, sequence: 0, chunk: 0, samples: 0 }
+        let order = (role == Role::Bot && !spelling.in_order).then(Order::default);
+        Self { spelling, role, format, stream: None, call: None, sequence: 0, chunk: 0, samples: 0, order }
     }
 
     /// The message is of this stream, which has begun.
     fn is_ours(&self, event: &str, message: &Map<String, Value>) -> Result<(), BadMessage> {
         let ours = self.stream.as_ref().ok_or_else(|| BadMessage::Early(event.to_owned()))?;
-        let named = self.role == Role::Bot || self.spelling.bot_names_stream;
+        let named = self.role == Role::Bot || self.spelling.bot_names_stream == Naming::Always;
         match field(message, self.spelling.stream).and_then(Value::as_str) {
             Some(theirs) if theirs == ours => Ok(()),
             Some(theirs) => Err(BadMessage::Stream { theirs: theirs.to_owned(), ours: ours.clone() }),
@@ -88,16 +109,17 @@ impl MediaStreams {
     }
 
     /// A message of the provider.
-    fn of_provider(&mut self, message: Map<String, Value>) -> Result<Option<Incoming>, BadMessage> {
+    fn of_provider(&mut self, message: Map<String, Value>, told: &mut Vec<Incoming>) -> Result<(), BadMessage> {
         let event = string(&message, "event")?.to_owned();
         match event.as_str() {
-            "connected" => return Ok(None),
-            "start" => return self.start(message).map(Some),
+            "connected" => return Ok(()),
+            "start" => return self.start(message).map(|start| told.push(start)),
             _ => {}
         }
-        let told = match event.as_str() {
-            // What the bot's side of the call said, where a stream carries both.
-            "media" if field(&message, "media.track").and_then(Value::as_str) == Some("outbound") => None,
+        // What the bot's side of the call said, where a stream carries both.
+        let of_bot = event == "media" && field(&message, "media.track").and_then(Value::as_str) == Some("outbound");
+        let meant = match event.as_str() {
+            "media" if of_bot => None,
             "media" => Some(Incoming::Audio(audio(&message, "media.payload", self.format)?)),
             "dtmf" => Some(Incoming::Dtmf(digit(&message, "dtmf.digit")?)),
             "stop" => Some(Incoming::Stop("the provider's stream stopped".to_owned())),
@@ -109,7 +131,22 @@ impl MediaStreams {
             other => return Err(BadMessage::Unknown(other.to_owned())),
         };
         self.is_ours(&event, &message)?;
-        Ok(told)
+        match (meant, &mut self.order) {
+            (Some(Incoming::Audio(samples)), Some(order)) => match number(&message, "media.chunk") {
+                Some(chunk) => order.take(chunk, samples, told),
+                None => told.push(Incoming::Audio(samples)),
+            },
+            (meant, Some(order)) => {
+                // Of two tracks it is not known whether they are counted together.
+                if of_bot || matches!(meant, Some(Incoming::Stop(_))) {
+                    order.end(told);
+                    self.order = None;
+                }
+                told.extend(meant);
+            }
+            (meant, None) => told.extend(meant),
+        }
+        Ok(())
     }
 
     fn start(&mut self, message: Map<String, Value>) -> Result<Incoming, BadMessage> {
@@ -131,6 +168,12 @@ impl MediaStreams {
             event if event == self.spelling.words.play => Incoming::Audio(audio(message, "media.payload", self.format)?),
             event if event == self.spelling.words.mark => Incoming::Mark(string(message, self.spelling.words.name)?.to_owned()),
             event if event == self.spelling.words.clear => Incoming::Clear,
+            event if self.spelling.words.press == Some(event) => {
+                let keys = digits(message, "dtmf")?;
+                self.is_ours(event, message)?;
+                told.extend(keys.into_iter().map(Incoming::Dtmf));
+                return Ok(());
+            }
             other => return Err(BadMessage::Unknown(other.to_owned())),
         };
         self.is_ours(event, message)?;
@@ -157,7 +200,7 @@ impl MediaStreams {
     fn plain(&self, event: &str, more: Option<(&'static str, Value)>) -> Message {
         let mut message = Map::new();
         message.insert("event".to_owned(), event.into());
-        if self.spelling.bot_names_stream {
+        if self.spelling.bot_names_stream != Naming::Never {
             message.insert(self.spelling.stream.to_owned(), self.stream.clone().into());
         }
         message.extend(more.map(|(name, value)| (name.to_owned(), value)));
@@ -214,6 +257,9 @@ impl MediaStreams {
                 Some(self.plain(spelling.words.play, Some(("media", media))))
             }
             (Role::Bot, Outgoing::Mark(name)) => Some(self.plain(spelling.words.mark, Some(self.named(name)))),
+            (Role::Bot, Outgoing::Dtmf(digit)) => {
+                spelling.words.press.map(|press| self.plain(press, Some(("dtmf", digit.to_string().into()))))
+            }
             (Role::Bot, Outgoing::Clear) => Some(self.plain(spelling.words.clear, None)),
             _ => None,
         }
@@ -232,7 +278,7 @@ impl Dialect for MediaStreams {
         };
         let message = object(text)?;
         match self.role {
-            Role::Bot => told.extend(self.of_provider(message)?),
+            Role::Bot => self.of_provider(message, told)?,
             Role::Provider => {
                 self.of_bot(&message, told)?;
                 if let (Some(Incoming::Clear), Some(cleared)) = (told.last(), self.spelling.words.cleared) {
@@ -241,6 +287,14 @@ impl Dialect for MediaStreams {
             }
         }
         Ok(())
+    }
+
+    fn least(&self) -> usize {
+        if self.role == Role::Bot { self.spelling.least.div_ceil(self.format.bytes_of_sample()) } else { 0 }
+    }
+
+    fn presses_keys(&self) -> bool {
+        self.spelling.words.press.is_some()
     }
 
     fn write(&mut self, said: Outgoing<'_>, messages: &mut Vec<Message>) {

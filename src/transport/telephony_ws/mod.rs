@@ -16,6 +16,7 @@ mod genesys;
 mod json;
 mod leg;
 mod media_streams;
+mod order;
 mod plivo;
 mod provider;
 mod telnyx;

@@ -2,26 +2,29 @@
 //! <https://www.plivo.com/docs/voice-agents/audio-streaming/concepts/audio-streaming-reference>.
 //!
 //! Mu-law at 8 kHz, or 16 bits at 8 or 16 kHz. A bot's `checkpoint` is answered with `playedStream`, its `clearAudio` with
-//! `clearedAudio`. The parameters are one string, `extra_headers`. No message says that a stream stops: the connection closes.
+//! `clearedAudio`; its `sendDTMF` presses keys. It need not name the stream: Plivo's own example of a `playAudio` does not. The parameters are one string, `extra_headers`. No message says that a stream stops: the connection closes.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::dialect::{BadMessage, CallDetails, Codec, Format};
 use super::json::{field, number};
-use super::media_streams::{Spelling, Words};
+use super::media_streams::{Naming, Spelling, Words};
 use crate::audio::Rate;
 
 pub(super) static SPELLING: Spelling = Spelling {
     stream: "streamId",
     stream_of_start: "start.streamId",
-    bot_names_stream: true,
+    bot_names_stream: Naming::Often,
+    in_order: true,
+    least: 0,
     sequence: "sequenceNumber",
     numbers: true,
     words: Words {
         play: "playAudio",
         mark: "checkpoint",
         clear: "clearAudio",
+        press: Some("sendDTMF"),
         played: "playedStream",
         cleared: Some("clearedAudio"),
         name: "name",

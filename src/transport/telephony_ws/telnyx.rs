@@ -1,19 +1,21 @@
 //! Telnyx media streaming, bidirectional as RTP payloads:
 //! <https://developers.telnyx.com/api-reference/websockets/stream-call-media-over-websocket>.
 //!
-//! Mu-law or A-law at 8 kHz. A bot's messages carry no stream id.
+//! Mu-law or A-law at 8 kHz. A bot's messages carry no stream id. Sound may come out of order.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::dialect::{BadMessage, CallDetails, Codec, Format};
 use super::json::{field, members, number};
-use super::media_streams::{Spelling, Words};
+use super::media_streams::{Naming, Spelling, Words};
 
 pub(super) static SPELLING: Spelling = Spelling {
     stream: "stream_id",
     stream_of_start: "stream_id",
-    bot_names_stream: false,
+    bot_names_stream: Naming::Never,
+    in_order: false,
+    least: 0,
     sequence: "sequence_number",
     numbers: false,
     words: Words::TWILIO,

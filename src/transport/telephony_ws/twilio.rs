@@ -7,12 +7,14 @@ use uuid::Uuid;
 
 use super::dialect::{BadMessage, CallDetails, Format};
 use super::json::{field, members, number};
-use super::media_streams::{Spelling, Words};
+use super::media_streams::{Naming, Spelling, Words};
 
 pub(super) static SPELLING: Spelling = Spelling {
     stream: "streamSid",
     stream_of_start: "start.streamSid",
-    bot_names_stream: true,
+    bot_names_stream: Naming::Always,
+    in_order: true,
+    least: 0,
     sequence: "sequenceNumber",
     numbers: false,
     words: Words::TWILIO,
