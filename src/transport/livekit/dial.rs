@@ -140,6 +140,16 @@ pub async fn dial_chat(call: &RoomCall, set_up: &mut SetUp) -> Result<RoomChat, 
     Ok(leg)
 }
 
+/// Takes what happens in the room until `done`.
+async fn until(leg: &mut RoomChat, done: impl Fn(&mut RoomChat) -> bool) -> Result<(), RoomCallProblem> {
+    while !done(leg) {
+        let event = std::future::poll_fn(|cx| leg.party().room.poll_event(cx)).await;
+        leg.take(event);
+        still_there(leg.party().ended())?;
+    }
+    Ok(())
+}
+
 /// Ends the room of a call that was not set up.
 struct RoomGuard {
     ours: Option<(Server, String)>,
@@ -256,19 +266,20 @@ impl Setup<'_> {
         }
     }
 
-    /// Waits until the agent reads what is written to it: what comes before that is lost.
+    /// Waits until the agent reads what is written to it, and its answer can be read: what comes before that is lost.
     async fn ready(&mut self, leg: &mut RoomChat) -> Result<(), RoomCallError> {
         let stage = Stage::AgentReady;
         self.set_up.enter(stage);
         let failed = |problem: RoomCallProblem| RoomCallError { stage, problem };
-        let reads = async |leg: &mut RoomChat| {
-            while leg.is_ready() != Some(true) {
-                let event = std::future::poll_fn(|cx| leg.party().room.poll_event(cx)).await;
-                leg.take(event);
-                still_there(leg.party().ended())?;
+        match tokio::time::timeout(self.call.step_time, until(leg, |leg| leg.party().room.hears_data())).await {
+            Ok(hears) => hears.map_err(failed)?,
+            Err(_) => {
+                let hint = ": the server's way for data to us does not open".to_owned();
+                let waited_s = self.call.step_time.as_secs_f64();
+                return Err(failed(RoomCallProblem::TimedOut { waited_s, hint }));
             }
-            Ok(())
-        };
+        }
+        let reads = async |leg: &mut RoomChat| until(leg, |leg| leg.is_ready() == Some(true)).await;
         let mut waited = tokio::time::timeout(self.call.step_time.min(STATELESS), reads(leg)).await;
         if waited.is_err() && leg.is_ready().is_some() {
             waited = tokio::time::timeout(self.call.step_time.saturating_sub(STATELESS), reads(leg)).await;
@@ -355,14 +366,8 @@ fn ended(what: &str, detail: &str) -> RoomCallProblem {
 
 /// Waits until an agent that was in the room before us knows us: else it takes no message of ours.
 async fn introduced(leg: &mut RoomChat, joined: Instant) {
-    let told = async |leg: &mut RoomChat| {
-        while !leg.is_introduced() && leg.party().ended().is_none() {
-            let event = std::future::poll_fn(|cx| leg.party().room.poll_event(cx)).await;
-            leg.take(event);
-        }
-    };
     // Whoever leaves meanwhile is gone when the call begins.
-    drop(tokio::time::timeout_at((joined + UPDATES_EVERY).into(), told(leg)).await);
+    drop(tokio::time::timeout_at((joined + UPDATES_EVERY).into(), until(leg, |leg| leg.is_introduced())).await);
 }
 
 /// Neither the agent nor we have left.
