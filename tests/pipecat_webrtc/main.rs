@@ -145,7 +145,9 @@ fn a_bot_is_called_and_recorded() {
     let (called, folder) = call(&to, &lines, &[]);
     assert_eq!(called["verdict"], "passed", "{called}");
     let heard = bot.told("heard");
-    assert_eq!((&heard["rates"], &heard["answers"], &heard["keys"]), (&json!([16_000]), &json!(2), &json!(["4", "2"])), "{heard}");
+    assert_eq!((&heard["rates"], &heard["keys"]), (&json!([16_000]), &json!(["4", "2"])), "{heard}");
+    // A bot on a busy machine may hear of the hang-up after its pause, and begin an answer to the goodbye.
+    assert!(heard["answers"].as_u64().is_some_and(|answers| (2..=3).contains(&answers)), "{heard}");
     assert_eq!(heard["body"], json!({"scenario_id": "test"}));
     let folder = call_folder(&folder.path().join("out"));
     let events = events(&folder);
