@@ -26,9 +26,9 @@ const MOST_QUEUED: usize = 250;
 const MOST_WAITING: usize = 1 << 20;
 /// Marks that may wait to be heard.
 const MOST_MARKS: usize = 1024;
-/// How long audio for a provider that wants much of it at once waits for more, where no mark says that an utterance is over: as long as
-/// what it wants takes at 8 kHz.
-const REST_TIME: Duration = Duration::from_millis(200);
+/// How long audio for a provider that wants much of it at once waits for more. The last of what an agent says may be in a resampler until
+/// the agent has been silent for a while: it comes after the utterance's end is told, and is to go out in one piece with what is before it.
+const REST_TIME: Duration = Duration::from_millis(120);
 /// How long a provider's stream, or a bot's answer to it, may take to begin.
 pub(super) const START_TIME: Duration = Duration::from_secs(5);
 
@@ -45,8 +45,9 @@ pub struct TelephonyLeg {
     messages: Vec<Message>,
     /// Audio for the far side that is less than it takes at once.
     rest: Vec<i16>,
-    /// As the bot: the rest goes out then, with silence after it.
+    /// As the bot: the rest goes out then, with silence after it, and then the marks of what it ends.
     rest_due: Option<Instant>,
+    rest_marks: Vec<String>,
     rest_alarm: Alarm,
     faults: Faults,
     /// As the provider: the bot's marks that were not heard yet, by checkpoint.
@@ -86,6 +87,7 @@ impl TelephonyLeg {
             messages: Vec::new(),
             rest: Vec::new(),
             rest_due: None,
+            rest_marks: Vec::new(),
             rest_alarm: Alarm::new(),
             faults: Faults::default(),
             marks: VecDeque::new(),
@@ -270,8 +272,17 @@ impl TelephonyLeg {
             0 => self.say_audio(samples),
             least => {
                 self.carry(samples, least);
-                self.rest_due = (!self.rest.is_empty()).then(|| Instant::now() + REST_TIME);
+                // After the end was told, this is the last of it.
+                let ends = !self.rest_marks.is_empty();
+                let wait = if ends { Duration::ZERO } else { REST_TIME };
+                self.rest_due = (ends || !self.rest.is_empty()).then(|| Instant::now() + wait);
             }
+        }
+    }
+
+    fn mind_rest(&mut self, cx: &mut Context<'_>) {
+        while self.rest_alarm.poll_at(self.rest_due, cx).is_ready() {
+            self.say_rest();
         }
     }
 
@@ -282,6 +293,9 @@ impl TelephonyLeg {
             let mut rest = std::mem::take(&mut self.rest);
             rest.resize(self.dialect.least().max(rest.len()), 0);
             self.say_audio(&rest);
+        }
+        for utterance in std::mem::take(&mut self.rest_marks) {
+            self.mark_end(&utterance);
         }
     }
 
@@ -294,7 +308,14 @@ impl TelephonyLeg {
 
     /// The other side's utterance is said: its mark is set.
     fn spoken(&mut self, utterance: &str) {
-        self.say_rest();
+        if self.dialect.least() == 0 {
+            return self.mark_end(utterance);
+        }
+        self.rest_marks.push(utterance.to_owned());
+        self.rest_due = Some(Instant::now() + REST_TIME);
+    }
+
+    fn mark_end(&mut self, utterance: &str) {
         self.dialect.write(Outgoing::Mark(utterance), &mut self.messages);
         for message in std::mem::take(&mut self.messages) {
             self.send(message);
@@ -338,9 +359,7 @@ impl Leg for TelephonyLeg {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LegEvent> {
         loop {
             self.mind_idle(cx);
-            while self.rest_alarm.poll_at(self.rest_due, cx).is_ready() {
-                self.say_rest();
-            }
+            self.mind_rest(cx);
             match ready!(self.link.poll_next(&mut self.events, cx)) {
                 Next::Event(event) => return Poll::Ready(event),
                 Next::Read(read) => self.take(read),
@@ -349,6 +368,7 @@ impl Leg for TelephonyLeg {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
+        self.mind_rest(cx);
         self.link.poll_sent(&mut self.events, cx)
     }
 
@@ -365,7 +385,7 @@ impl Leg for TelephonyLeg {
             (LegCommand::Reached(number), Role::Provider) => self.reached(number),
             (LegCommand::Clear, Role::Bot) => {
                 self.rest.clear();
-                self.rest_due = None;
+                self.say_rest();
                 self.say(Outgoing::Clear);
             }
             (LegCommand::SpeechStopped(mark), Role::Bot) => self.spoken(&mark.utterance),
