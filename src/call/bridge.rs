@@ -50,8 +50,9 @@ pub struct Bridge {
 #[derive(Debug)]
 struct Leaving {
     since: CallTime,
-    end: CallEnd,
     by: Side,
+    reason: EndReason,
+    detail: String,
 }
 
 /// What the bridge must know of a leg.
@@ -173,8 +174,7 @@ impl Bridge {
             LegEvent::Hangup { reason, detail } => {
                 let cut_short = self.script_open && side == Side::Agent && reason == EndReason::HungUp;
                 let reason = if cut_short { EndReason::AgentHungUp } else { reason };
-                let end = CallEnd { by: Some(side), reason, detail };
-                self.leaving.get_or_insert(Leaving { since: now, end, by: side });
+                self.leaving.get_or_insert(Leaving { since: now, by: side, reason, detail });
             }
             LegEvent::ScriptDone => {
                 self.script_open = false;
@@ -237,12 +237,12 @@ impl Bridge {
             Side::BOTH.into_iter().for_each(|side| self.release(now, side, out));
         }
         let told_all = |leaving: &mut Leaving| {
-            let (left, stays) = (&self.directions[index(leaving.by)], &self.directions[index(leaving.by.other())]);
-            let patient = matches!(leaving.end.reason, EndReason::ScriptFinished | EndReason::HungUp);
-            left.drained() && (!patient || stays.called.is_empty() || now >= leaving.since + RESULTS_WITHIN)
+            let (leaves, stays) = (&self.directions[index(leaving.by)], &self.directions[index(leaving.by.other())]);
+            let patient = matches!(leaving.reason, EndReason::ScriptFinished | EndReason::HungUp);
+            leaves.drained() && (!patient || stays.called.is_empty() || now >= leaving.since + RESULTS_WITHIN)
         };
-        if let Some(leaving) = self.leaving.take_if(told_all) {
-            self.finish(now, leaving.end, out);
+        if let Some(Leaving { by, reason, detail, .. }) = self.leaving.take_if(told_all) {
+            self.finish(now, CallEnd { by: Some(by), reason, detail }, out);
         }
     }
 
@@ -294,9 +294,9 @@ impl Bridge {
             direction.note_run(released);
             out.record(side, released.at, &self.frame);
             direction.deliver(&self.frame, &mut self.converted, out);
-            direction.settle_marks(now, out);
+            direction.settle_marks(now, &mut self.converted, out);
         }
-        direction.settle_marks(now, out);
+        direction.settle_marks(now, &mut self.converted, out);
         direction.settle_checkpoints(now, out);
         let skipped = direction.playout.take_skipped();
         if skipped > 0 {
@@ -384,7 +384,14 @@ impl Direction {
                 self.playout.pass_silence(frame);
                 self.deliver(frame, converted, out);
             }
-        } else if let Some(resampler) = self.resampler.as_mut().filter(|r| r.holds_back()) {
+        } else {
+            self.empty_filter(converted, out);
+        }
+    }
+
+    /// The listener's leg gets what the filter holds back.
+    fn empty_filter(&mut self, converted: &mut Vec<i16>, out: &mut impl Outlet) {
+        if let Some(resampler) = self.resampler.as_mut().filter(|resampler| resampler.holds_back()) {
             converted.clear();
             resampler.flush(converted);
             self.give(converted, out);
@@ -451,11 +458,15 @@ impl Direction {
     }
 
     /// Tells the stops whose audio the listener has, and logs the marks that the track has reached.
-    fn settle_marks(&mut self, now: CallTime, out: &mut impl Outlet) {
+    fn settle_marks(&mut self, now: CallTime, converted: &mut Vec<i16>, out: &mut impl Outlet) {
         let reached = self.playout.given() - self.playout.waiting();
         let mut marks = std::mem::take(&mut self.marks);
         for pending in &mut marks {
             if pending.tell_after.take_if(|after| *after <= reached).is_some() {
+                // Where nothing follows, the last of it is not to come after its end.
+                if !self.fill_silence && self.drained() {
+                    self.empty_filter(converted, out);
+                }
                 self.tell(&pending.mark, false, out);
             }
         }

@@ -149,6 +149,29 @@ fn a_real_time_source_passes_at_once_and_without_a_gap_for_jitter() {
 }
 
 #[test]
+fn an_utterance_is_given_whole_before_its_end_is_told_also_at_another_rate() {
+    for (caller, due) in [(Rate::HZ_16000, 16_100), (Rate::HZ_8000, 8050), (Rate::HZ_48000, 48_300)] {
+        let mut line = Line::new(caller, Rate::HZ_16000);
+        line.at(0 * MS, Side::Agent, LegEvent::SpeechStarted(mark("u", None)));
+        // A second and a little: the last frame is not full.
+        line.at(0 * MS, Side::Agent, LegEvent::Audio(ramp(0, 16_100)));
+        line.at(0 * MS, Side::Agent, LegEvent::SpeechStopped(mark("u", None)));
+        let told = |line: &Line| line.kept.told_caller.iter().any(|told| told.starts_with("stopped"));
+        let mut now = 0;
+        while !told(&line) {
+            now += 1;
+            line.run_to(now * MS);
+            assert!(now < 2000, "its end is told");
+        }
+        let given: usize = line.kept.to_caller.iter().map(|(_, samples)| samples).sum();
+        assert_eq!((given, now <= 1020), (due, true), "{} Hz, after {now} ms", caller.hz());
+        line.run_to(3000 * MS);
+        let given: usize = line.kept.to_caller.iter().map(|(_, samples)| samples).sum();
+        assert_eq!(given, due, "nothing comes after it");
+    }
+}
+
+#[test]
 fn a_pause_of_the_speaker_is_silence_of_its_length() {
     let mut line = Line::new(Rate::HZ_16000, Rate::HZ_16000);
     line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(vec![7; 1600]));

@@ -26,8 +26,8 @@ const MOST_QUEUED: usize = 250;
 const MOST_WAITING: usize = 1 << 20;
 /// Marks that may wait to be heard.
 const MOST_MARKS: usize = 1024;
-/// How long audio for a provider that wants much of it at once waits for more. The last of what an agent says may be in a resampler until
-/// the agent has been silent for a while: it comes after the utterance's end is told, and is to go out in one piece with what is before it.
+/// How long audio for a provider that wants much of it at once waits for more, where the agent does not tell that it has ended. The last of
+/// it may be in a resampler until the agent has been silent for 100 ms, and is to go out in one piece with what is before it.
 const REST_TIME: Duration = Duration::from_millis(120);
 /// How long a provider's stream, or a bot's answer to it, may take to begin.
 pub(super) const START_TIME: Duration = Duration::from_secs(5);
@@ -45,9 +45,8 @@ pub struct TelephonyLeg {
     messages: Vec<Message>,
     /// Audio for the far side that is less than it takes at once.
     rest: Vec<i16>,
-    /// As the bot: the rest goes out then, with silence after it, and then the marks of what it ends.
+    /// As the bot: the rest goes out then, with silence after it.
     rest_due: Option<Instant>,
-    rest_marks: Vec<String>,
     rest_alarm: Alarm,
     faults: Faults,
     /// As the provider: the bot's marks that were not heard yet, by checkpoint.
@@ -87,7 +86,6 @@ impl TelephonyLeg {
             messages: Vec::new(),
             rest: Vec::new(),
             rest_due: None,
-            rest_marks: Vec::new(),
             rest_alarm: Alarm::new(),
             faults: Faults::default(),
             marks: VecDeque::new(),
@@ -272,10 +270,7 @@ impl TelephonyLeg {
             0 => self.say_audio(samples),
             least => {
                 self.carry(samples, least);
-                // After the end was told, this is the last of it.
-                let ends = !self.rest_marks.is_empty();
-                let wait = if ends { Duration::ZERO } else { REST_TIME };
-                self.rest_due = (ends || !self.rest.is_empty()).then(|| Instant::now() + wait);
+                self.rest_due = (!self.rest.is_empty()).then(|| Instant::now() + REST_TIME);
             }
         }
     }
@@ -294,9 +289,6 @@ impl TelephonyLeg {
             rest.resize(self.dialect.least().max(rest.len()), 0);
             self.say_audio(&rest);
         }
-        for utterance in std::mem::take(&mut self.rest_marks) {
-            self.mark_end(&utterance);
-        }
     }
 
     /// What was said up to the checkpoint was heard: its mark is answered.
@@ -308,14 +300,7 @@ impl TelephonyLeg {
 
     /// The other side's utterance is said: its mark is set.
     fn spoken(&mut self, utterance: &str) {
-        if self.dialect.least() == 0 {
-            return self.mark_end(utterance);
-        }
-        self.rest_marks.push(utterance.to_owned());
-        self.rest_due = Some(Instant::now() + REST_TIME);
-    }
-
-    fn mark_end(&mut self, utterance: &str) {
+        self.say_rest();
         self.dialect.write(Outgoing::Mark(utterance), &mut self.messages);
         for message in std::mem::take(&mut self.messages) {
             self.send(message);
@@ -385,7 +370,7 @@ impl Leg for TelephonyLeg {
             (LegCommand::Reached(number), Role::Provider) => self.reached(number),
             (LegCommand::Clear, Role::Bot) => {
                 self.rest.clear();
-                self.say_rest();
+                self.rest_due = None;
                 self.say(Outgoing::Clear);
             }
             (LegCommand::SpeechStopped(mark), Role::Bot) => self.spoken(&mark.utterance),

@@ -2,7 +2,8 @@
 //! <https://www.plivo.com/docs/voice-agents/audio-streaming/concepts/audio-streaming-reference>.
 //!
 //! Mu-law at 8 kHz, or 16 bits at 8 or 16 kHz. A bot's `checkpoint` is answered with `playedStream`, its `clearAudio` with
-//! `clearedAudio`; its `sendDTMF` presses keys. It need not name the stream: Plivo's own example of a `playAudio` does not. The parameters are one string, `extra_headers`. No message says that a stream stops: the connection closes.
+//! `clearedAudio`; its `sendDTMF` presses keys. It need not name the stream: Plivo's own example of a `playAudio` does not. The
+//! parameters are one string, `extra_headers`. No message says that a stream stops: the connection closes.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
