@@ -1,7 +1,7 @@
 //! Resampling between the carried rates.
 //!
 //! One [`Resampler`] a direction, stateful, in blocks of 20 ms. An FFT resampler with a Blackman-Harris window: alias and
-//! image lie far below -60 dB up to 90 % of the lower Nyquist frequency (`tests/cores/audio.rs` measures it). Its delay of half
+//! image lie far below -60 dB up to 90 % of the lower Nyquist frequency (`tests/media/audio.rs` measures it). Its delay of half
 //! a block (10 ms) is known and taken out: sample `n` of the output is the input's moment `n / rate`.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;

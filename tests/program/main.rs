@@ -1,13 +1,12 @@
-//! The program as its users run it: commands, the CHIRP door and the sandbox.
+//! The program as its users run it: commands, payloads, runs and the sandbox.
 
 #[path = "../common/mod.rs"]
 mod common;
 
-mod chirp_peers;
 mod ci_recipes;
 mod command_line;
 mod guide_spellings;
 mod kill_and_recover;
-mod load;
+mod payloads;
 mod sandbox_api;
 mod sandbox_run;

@@ -1,20 +1,20 @@
 //! The tags of a script over real wires, through the command: what is refused before any call, what is recorded of the rest.
 
-use crate::caller;
 use crate::common;
+use crate::voice;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use caller::dbfs;
 use common::{built_in_agent, call_folder, path, run, suite, wav};
 use serde_json::{Value, json};
 use trunkline::audio::Rate;
 use trunkline::call::{Abilities, Call, EndReason, Event, Leg, LegCommand, LegEvent, Limits, LoggedEvent, Side};
 use trunkline::caller::Patience;
 use trunkline::caller::speech::SpeechStore;
+use voice::dbfs;
 
 #[test]
 fn what_the_agents_wire_cannot_carry_is_refused_before_any_call() {
@@ -146,7 +146,7 @@ fn a_tag_that_is_never_finished_is_told_of_once() {
 #[tokio::test(start_paused = true)]
 async fn keys_reach_a_leg_that_takes_them_and_are_in_the_calls_events() {
     let store = SpeechStore::new(None, Path::new("unused"));
-    let script = caller::prepared("Test", &["<dtmf digits=\"(555) 0*#\"/> <endcall/>"], &store, Path::new("")).await;
+    let script = voice::prepared("Test", &["<dtmf digits=\"(555) 0*#\"/> <endcall/>"], &store, Path::new("")).await;
     let keypad = |takes: bool, keys: &Arc<Mutex<String>>| Keypad { keys: Arc::clone(keys), takes, events: VecDeque::new() };
     let keys = Arc::new(Mutex::new(String::new()));
     let deaf = Call::new(Box::new(script.caller(Patience::default())), Box::new(keypad(false, &keys)), Limits::default());

@@ -1,14 +1,14 @@
 //! The scripted caller on virtual time: what it says and when, what it does with an agent that speaks, waits or does not.
 
-use crate::caller;
+use crate::voice;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use caller::{RATE, ready, speech};
 use trunkline::audio::FRAME;
 use trunkline::call::{EndReason, Leg, LegCommand, LegEvent, MarkSource};
 use trunkline::caller::{Answer, Patience, Player, PreparedLine, PreparedStep, Request, ScriptedCaller};
+use voice::{RATE, ready, speech};
 
 fn say(name: &str) -> PreparedStep {
     PreparedStep::Speech { samples: speech(name).into(), ignore_interruptions: false }

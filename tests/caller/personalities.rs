@@ -1,12 +1,11 @@
 //! Personalities: what a file may hold, and what a caller of one does otherwise, on virtual time and through the command.
 
-use crate::caller;
 use crate::common;
+use crate::voice;
 
 use std::path::Path;
 use std::time::Duration;
 
-use caller::{LINE, Played, RATE, play, prepared, speech};
 use common::{built_in_agent, call_folder, events, path, run, suite};
 use serde_json::{Value, json};
 use trunkline::call::{EffectKind, LegEvent};
@@ -14,6 +13,7 @@ use trunkline::caller::Patience;
 use trunkline::caller::personality::Personalities;
 use trunkline::caller::speech::SpeechStore;
 use trunkline::caller::suite::PersonalityKey;
+use voice::{LINE, Played, RATE, play, prepared, speech};
 
 const FILE: &str = r#"
 [[personalities]]

@@ -93,6 +93,15 @@ impl Line {
     fn logged<T>(&self, pick: impl Fn(&LoggedEvent) -> Option<T>) -> Vec<T> {
         self.kept.log.iter().filter_map(pick).collect()
     }
+
+    /// How much silence was left out, in ms.
+    fn skipped_ms(&self) -> f64 {
+        let skipped = |event: &LoggedEvent| match event.event {
+            Event::SilenceSkipped { skipped_ms, .. } => Some(skipped_ms),
+            _ => None,
+        };
+        self.kept.log.iter().filter_map(skipped).sum()
+    }
 }
 
 /// A track as one run of samples, silence where nothing was heard.
@@ -152,10 +161,10 @@ fn a_real_time_source_passes_at_once_and_without_a_gap_for_jitter() {
 fn an_utterance_is_given_whole_before_its_end_is_told_also_at_another_rate() {
     for (caller, due) in [(Rate::HZ_16000, 16_100), (Rate::HZ_8000, 8050), (Rate::HZ_48000, 48_300)] {
         let mut line = Line::new(caller, Rate::HZ_16000);
-        line.at(0 * MS, Side::Agent, LegEvent::SpeechStarted(mark("u", None)));
+        line.at(Duration::ZERO, Side::Agent, LegEvent::SpeechStarted(mark("u", None)));
         // A second and a little: the last frame is not full.
-        line.at(0 * MS, Side::Agent, LegEvent::Audio(ramp(0, 16_100)));
-        line.at(0 * MS, Side::Agent, LegEvent::SpeechStopped(mark("u", None)));
+        line.at(Duration::ZERO, Side::Agent, LegEvent::Audio(ramp(0, 16_100)));
+        line.at(Duration::ZERO, Side::Agent, LegEvent::SpeechStopped(mark("u", None)));
         let told = |line: &Line| line.kept.told_caller.iter().any(|told| told.starts_with("stopped"));
         let mut now = 0;
         while !told(&line) {
@@ -355,11 +364,7 @@ fn a_caller_whose_first_frames_came_in_a_heap_catches_up_in_its_silence() {
         line.at(at, Side::Caller, LegEvent::Audio(samples));
     }
     line.run_to(9000 * MS);
-    let skipped = line.logged(|event| match event.event {
-        Event::SilenceSkipped { skipped_ms, .. } => Some(skipped_ms),
-        _ => None,
-    });
-    let skipped: f64 = skipped.iter().sum();
+    let skipped = line.skipped_ms();
     assert!((165.0..=180.0).contains(&skipped), "180 ms waited for nothing, {skipped} ms were left out");
     let recorded = track(&line.kept.caller);
     assert_eq!(recorded.len(), 400 * 320 - (skipped * 16.0) as usize);
@@ -382,12 +387,8 @@ fn what_an_interruption_cleared_is_not_caught_up_again() {
         line.at(at, Side::Caller, LegEvent::Audio(samples));
     }
     line.run_to(9000 * MS);
-    let skipped = line.logged(|event| match event.event {
-        Event::SilenceSkipped { skipped_ms, .. } => Some(skipped_ms),
-        _ => None,
-    });
     // What was let go in its last moment plays for one frame more; the 160 ms behind it are cleared and wait no longer.
-    let skipped: f64 = skipped.iter().sum();
+    let skipped = line.skipped_ms();
     assert!(skipped <= 40.0, "{skipped} ms were left out");
     let late = line.logged(|event| matches!(event.event, Event::Late { .. }).then_some(()));
     assert_eq!(late.len(), 0, "nothing was made late");

@@ -1,12 +1,11 @@
 //! What the caller's line carries beside speech, measured on virtual time: levels, frequencies, losses, paces, and that the same
 //! seed makes the same samples.
 
-use crate::caller;
+use crate::voice;
 
 use std::path::Path;
 use std::time::Duration;
 
-use caller::{LINE, Played, RATE, dbfs, play, prepared, ready, speech, suite};
 use serde_json::json;
 use trunkline::call::{EffectKind, Leg, LegCommand, LegEvent};
 use trunkline::caller::effects::{BED_DBFS, BEDS, SHOTS, at_speed, bed, shot};
@@ -14,6 +13,7 @@ use trunkline::caller::personality::Personalities;
 use trunkline::caller::speech::{SpeechStore, TtsCommand};
 use trunkline::caller::suite::Suite;
 use trunkline::caller::{Patience, PreparedScript, ScriptedCaller};
+use voice::{LINE, Played, RATE, dbfs, play, prepared, ready, speech, suite};
 
 async fn play_alone(actions: &[&str], seconds: u64) -> Played {
     let store = SpeechStore::new(None, Path::new("unused"));
