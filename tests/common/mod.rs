@@ -7,6 +7,7 @@ pub mod api;
 pub mod chat;
 pub mod coturn;
 pub mod cuttable_line;
+pub mod leg;
 pub mod livekit;
 pub mod pipecat;
 pub mod random;

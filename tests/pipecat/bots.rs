@@ -3,17 +3,16 @@
 
 use crate::common;
 
-use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::task::Poll;
 use std::time::Duration;
 
+use common::leg::event_or_tick;
 use common::pipecat::{PipecatBot, pipecat_python};
 use common::tone::{gaps, tone_level};
-use common::{PATIENCE, call_folder, events, path, suite, trunkline};
+use common::{call_folder, events, path, suite, trunkline};
 use serde_json::{Value, json};
 use trunkline::call::{CallIds, Leg, LegCommand, LegEvent};
 use trunkline::transport::{ConnectOptions, SetUp, WayOut};
@@ -175,11 +174,7 @@ async fn leg(to: &str) -> Box<dyn Leg> {
 async fn events_of(leg: &mut dyn Leg, mut enough: impl FnMut(&LegEvent) -> bool) -> Vec<LegEvent> {
     let (mut clock, mut seen, mut sent) = (tokio::time::interval(Duration::from_millis(20)), Vec::new(), 0_u64);
     loop {
-        let next = poll_fn(|cx| match leg.poll_event(cx) {
-            Poll::Ready(event) => Poll::Ready(Some(event)),
-            Poll::Pending => clock.poll_tick(cx).map(|_| None),
-        });
-        match tokio::time::timeout(PATIENCE, next).await.expect("the leg goes on") {
+        match event_or_tick(leg, &mut clock).await {
             Some(LegEvent::Hangup { detail, .. }) => panic!("the bot is gone: {detail}; it told {seen:?}"),
             Some(event) => {
                 let done = enough(&event);

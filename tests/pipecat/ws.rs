@@ -3,14 +3,13 @@
 
 use crate::common;
 
-use std::future::poll_fn;
 use std::net::TcpListener;
-use std::task::Poll;
 use std::time::Duration;
 
+use common::leg::event_or_tick;
 use common::pipecat::pipecat_python;
 use common::tone::{gaps, tone_level, tone_seconds};
-use common::{PATIENCE, Running, call_folder, events, path, python_caller, run, serve, suite, until, wav};
+use common::{Running, call_folder, events, path, python_caller, run, serve, suite, until, wav};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use trunkline::audio::Rate;
@@ -210,11 +209,7 @@ async fn an_echo_comes_back_whole() {
     let mut leg = way.connect(&ConnectOptions::default(), &CallIds::default(), &mut SetUp::default()).await.expect("a call");
     let (mut clock, mut heard, mut sent) = (tokio::time::interval(Duration::from_millis(20)), Vec::new(), 0_u64);
     while heard.len() < 5 * 16_000 {
-        let next = poll_fn(|cx| match leg.poll_event(cx) {
-            Poll::Ready(event) => Poll::Ready(Some(event)),
-            Poll::Pending => clock.poll_tick(cx).map(|_| None),
-        });
-        match tokio::time::timeout(PATIENCE, next).await.expect("the leg goes on") {
+        match event_or_tick(&mut *leg, &mut clock).await {
             Some(LegEvent::Audio(samples)) => heard.extend(samples),
             Some(LegEvent::Hangup { detail, .. }) => panic!("the bot is gone: {detail}"),
             Some(_) => {}

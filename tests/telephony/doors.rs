@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use trunkline::transport::{ConnectOptions, SetUp, WayOut};
 
 use super::messages::call;
 use super::{TONE_DBFS, fixture, read, shown, tone, usual, wire};
+use crate::common::leg::event_or_tick;
 use crate::common::tone::tone_level;
 use crate::common::{PATIENCE, Running, built_in_agent, events, path, run, trunkline, until, wav};
 
@@ -138,11 +138,7 @@ async fn calls_the_door(address: String, run_id: String) -> (u32, Vec<i16>) {
     let hz = leg.rate().hz();
     let (mut clock, mut heard, mut sent) = (tokio::time::interval(Duration::from_millis(20)), Vec::new(), 0);
     while heard.len() < 2 * hz as usize {
-        let next = poll_fn(|cx| match leg.poll_event(cx) {
-            Poll::Ready(event) => Poll::Ready(Some(event)),
-            Poll::Pending => clock.poll_tick(cx).map(|_| None),
-        });
-        match tokio::time::timeout(PATIENCE, next).await.expect("the leg goes on") {
+        match event_or_tick(&mut *leg, &mut clock).await {
             Some(LegEvent::Audio(samples)) => heard.extend(samples),
             Some(LegEvent::Hangup { detail, .. }) => panic!("the door is gone: {detail}"),
             Some(_) => {}

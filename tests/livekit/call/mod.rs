@@ -8,9 +8,9 @@ mod relays;
 
 use std::future::poll_fn;
 use std::path::Path;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use common::leg::event_or_tick;
 use common::livekit::{LiveKitServer, Options, Peer, agent_worker};
 use common::tone::{gaps, tone_level};
 use common::{path, trunkline, until};
@@ -43,11 +43,7 @@ async fn talk(leg: &mut dyn Leg, mut done: impl FnMut(&[i16], &[LegEvent]) -> bo
     let until = Instant::now() + common::PATIENCE;
     while !done(&heard, &events) {
         assert!(Instant::now() < until, "the leg goes on: {events:?}");
-        let next = poll_fn(|cx| match leg.poll_event(cx) {
-            Poll::Ready(event) => Poll::Ready(Some(event)),
-            Poll::Pending => clock.poll_tick(cx).map(|_| None),
-        });
-        match next.await {
+        match event_or_tick(leg, &mut clock).await {
             Some(LegEvent::Audio(samples)) => heard.extend(samples),
             Some(event) => {
                 let over = matches!(event, LegEvent::Hangup { .. });

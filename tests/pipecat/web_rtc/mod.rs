@@ -8,11 +8,10 @@ mod hostile;
 mod pages;
 mod steered;
 
-use std::future::poll_fn;
 use std::path::Path;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use common::leg::event_or_tick;
 use common::pipecat::PipecatBot;
 use common::tone::{gaps, tone_level, tone_seconds};
 use common::{PATIENCE, call_folder, events, path, run, suite};
@@ -49,11 +48,7 @@ impl Caller {
         let begun = Instant::now();
         while !done(self) {
             assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}: {:#?}", self.events);
-            let next = poll_fn(|cx| match self.leg.poll_event(cx) {
-                Poll::Ready(event) => Poll::Ready(Some(event)),
-                Poll::Pending => self.clock.poll_tick(cx).map(|_| None),
-            });
-            match next.await {
+            match event_or_tick(&mut *self.leg, &mut self.clock).await {
                 Some(LegEvent::Audio(samples)) => self.heard.extend(samples),
                 Some(event) => {
                     let over = matches!(event, LegEvent::Hangup { .. });
