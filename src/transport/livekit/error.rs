@@ -75,6 +75,9 @@ pub enum Disconnect {
     /// Somebody deleted the room.
     #[error("the room was deleted")]
     RoomDeleted,
+    /// Another room stands in the place of the one that we were in.
+    #[error("the room was deleted, or closed, while the connection to it was looked for")]
+    RoomGone,
     /// The room was empty for too long.
     #[error("the room was closed")]
     RoomClosed,
@@ -93,6 +96,13 @@ pub enum Disconnect {
     /// A reason of the server's that says nothing more.
     #[error("the server ended the session ({0})")]
     Other(&'static str),
+}
+
+impl Disconnect {
+    /// Somebody wanted it so: nothing has failed.
+    pub(super) const fn is_meant(self) -> bool {
+        matches!(self, Self::Left | Self::Removed | Self::RoomDeleted | Self::RoomGone | Self::RoomClosed)
+    }
 }
 
 impl From<DisconnectReason> for Disconnect {

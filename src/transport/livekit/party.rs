@@ -207,20 +207,14 @@ impl Party {
 
     fn end_with(&mut self, reason: Disconnect) {
         let reason = match reason {
-            Disconnect::Left | Disconnect::Removed | Disconnect::RoomDeleted | Disconnect::RoomClosed => {
-                (EndReason::HungUp, format!("{} {reason}", self.identity))
-            }
+            _ if reason.is_meant() => (EndReason::HungUp, format!("{} {reason}", self.identity)),
             _ => (EndReason::ConnectionLost, format!("{}: {reason}", self.identity)),
         };
         self.end.get_or_insert(reason);
     }
 
     fn disconnected(&mut self, reason: Disconnect, detail: &str) {
-        let end = match reason {
-            Disconnect::Left => EndReason::HungUp,
-            Disconnect::RoomDeleted | Disconnect::Removed | Disconnect::RoomClosed => EndReason::HungUp,
-            _ => EndReason::ConnectionLost,
-        };
+        let end = if reason.is_meant() { EndReason::HungUp } else { EndReason::ConnectionLost };
         let detail = if detail.is_empty() { reason.to_string() } else { format!("{reason}: {detail}") };
         self.end.get_or_insert((end, detail));
     }

@@ -8,8 +8,8 @@ use trunkline::call::{EndReason, Leg, LegEvent};
 
 use super::common::cuttable_line::CuttableLine;
 use super::common::livekit::{ANNOUNCED, LiveKitServer, Options, Peer};
-use super::common::path;
 use super::common::tone::{gaps, tone_level, tone_seconds};
+use super::common::{path, until};
 use super::network::{Blocked, Impairment, MediaProxy};
 use super::{DBFS, RATE, dial, hang_up, talk};
 
@@ -124,6 +124,28 @@ async fn signalling_that_drops_alone_is_resumed_and_media_does_not_notice() {
     agent.send("leave", json!({}));
     let (_, events) = talk(&mut *leg, |_, _| false).await;
     assert!(matches!(events.last(), Some(LegEvent::Hangup { reason: EndReason::HungUp, .. })), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_is_deleted_while_signalling_is_down_ends_the_call_and_none_is_left_in_its_place() {
+    let server = LiveKitServer::start();
+    let signalling = CuttableLine::to(server.signalling());
+    let mut agent = Peer::joined(&server, "gone", "agent", json!({"kind": "agent"}));
+    agent.tell("tone", json!({"hz": 700}));
+    let mut leg = dial(&server, &format!("livekit+ws://{}/gone", signalling.address)).await;
+    talk(&mut *leg, is_heard).await;
+    signalling.take_down();
+    agent.tell("delete_room", json!({"room": "gone"}));
+    signalling.mend();
+    let (_, events) = talk(&mut *leg, |_, _| false).await;
+    assert!(events.iter().any(is_lost), "{events:?}");
+    let Some(LegEvent::Hangup { reason: EndReason::HungUp, detail }) = events.last() else { panic!("{events:?}") };
+    assert!(detail.contains("was deleted"), "{detail}");
+    let mut tester = Peer::new(&server);
+    until("we are not in the room that was made for us", || {
+        let told = tester.tell("participants", json!({"room": "gone"}));
+        told["participants"].as_array()?.is_empty().then_some(())
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

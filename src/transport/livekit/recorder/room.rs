@@ -406,7 +406,7 @@ impl RoomRecording {
 
     fn disconnected(&mut self, reason: Disconnect, detail: &str) {
         let ended = match reason {
-            Disconnect::RoomDeleted | Disconnect::RoomClosed => EndReason::HungUp,
+            Disconnect::RoomDeleted | Disconnect::RoomGone | Disconnect::RoomClosed => EndReason::HungUp,
             Disconnect::Left | Disconnect::Removed => EndReason::Cancelled,
             _ => EndReason::ConnectionLost,
         };

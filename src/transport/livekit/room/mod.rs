@@ -167,6 +167,8 @@ pub struct Room {
     towards: Vec<SocketAddr>,
     /// How else its media is reached.
     ice: IceOptions,
+    /// The server's own id: another one after each of its starts.
+    node: String,
     name: String,
     sid: String,
     metadata: String,
@@ -186,6 +188,8 @@ pub struct Room {
     streams: Streams,
     events: VecDeque<RoomEvent>,
     phase: Phase,
+    /// The server has closed media, and has not said why yet.
+    media_closed: bool,
     /// When media must flow, while it does not.
     media_by: Option<Instant>,
     /// Why the first try of them failed.
@@ -208,6 +212,7 @@ impl Room {
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut room = Self {
             signal,
+            node: String::new(),
             name: String::new(),
             sid: String::new(),
             metadata: String::new(),
@@ -225,6 +230,7 @@ impl Room {
             streams: Streams::default(),
             events: VecDeque::new(),
             phase: Phase::Starting,
+            media_closed: false,
             media_by: None,
             no_way: None,
             watch: Box::pin(watch),
@@ -235,6 +241,7 @@ impl Room {
     }
 
     fn take_join(&mut self, join: &JoinResponse) {
+        self.node = join.server_info.as_ref().map(|server| server.node_id.clone()).unwrap_or_default();
         if let Some(info) = &join.room {
             (self.name, self.sid) = (info.name.clone(), info.sid.clone());
             self.metadata = info.metadata.clone();
@@ -370,16 +377,21 @@ impl Room {
         if self.phase.is_over() {
             return;
         }
+        self.say_goodbye();
+        self.signal.close();
+        self.subscriber.close();
+        self.publisher.close();
+        self.phase = Phase::Leaving;
+    }
+
+    /// The server need not wait for us.
+    fn say_goodbye(&self) {
         let leave = LeaveRequest {
             reason: livekit_protocol::DisconnectReason::ClientInitiated.into(),
             action: leave_request::Action::Disconnect.into(),
             ..LeaveRequest::default()
         };
         self.signal.send(signal_request::Message::Leave(leave));
-        self.signal.close();
-        self.subscriber.close();
-        self.publisher.close();
-        self.phase = Phase::Leaving;
     }
 
     /// Nothing comes any more.
@@ -437,7 +449,11 @@ impl Room {
             Signalled::Resumed(told) => self.resumed(&told),
             Signalled::Rejoined(join) => self.rejoined(&join),
             Signalled::Failed(error) => {
-                let reason = if let JoinError::Left(reason) = error { reason } else { Disconnect::ConnectionLost };
+                let reason = match error {
+                    JoinError::Left(reason) => reason,
+                    JoinError::NoRoom(_) => Disconnect::RoomGone,
+                    _ => Disconnect::ConnectionLost,
+                };
                 self.end(reason, error.to_string());
             }
         }

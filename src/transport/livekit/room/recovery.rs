@@ -110,6 +110,10 @@ impl Room {
 
     /// A new session: new connections, the same tracks.
     pub(super) fn rejoined(&mut self, join: &JoinResponse) {
+        if self.is_another_room(join) {
+            self.say_goodbye();
+            return self.end(Disconnect::RoomGone, String::new());
+        }
         // What failed first says more than a try that was cut short.
         self.no_way = self.no_way.take().or_else(|| self.subscriber.no_way());
         self.ice = ice::options(&join.ice_servers, join.client_configuration.as_ref(), self.options.relay_only);
@@ -122,6 +126,14 @@ impl Room {
         self.phase = Phase::Returning { since: Instant::now(), anew: true };
         self.take_join(join);
         self.publisher.take_over(before, &self.signal);
+    }
+
+    /// The same server, which was not restarted, has made a room of this name anew for us: the one that we were in was deleted or
+    /// closed, and nobody comes back into it. After a restart the participants find each other in a new room.
+    fn is_another_room(&self, join: &JoinResponse) -> bool {
+        let is_same_node =
+            join.server_info.as_ref().is_some_and(|server| !server.node_id.is_empty() && server.node_id == self.node);
+        is_same_node && join.room.as_ref().is_some_and(|room| room.sid != self.sid)
     }
 
     /// Looks whether media still comes, twice a second.
@@ -149,6 +161,12 @@ impl Room {
     }
 
     fn check_media(&mut self) {
+        // A server that sends us away closes media at once; what it says of it over signalling may be a moment behind.
+        let is_closed = self.subscriber.state() == PeerState::Closed;
+        if is_closed && !std::mem::replace(&mut self.media_closed, is_closed) {
+            return;
+        }
+        self.media_closed = is_closed;
         let silent = |peer: &Peer| match peer.state() {
             PeerState::Disconnected => Some("no answer from the server's media side".to_owned()),
             PeerState::Closed => Some("the server closed the media connection".to_owned()),
