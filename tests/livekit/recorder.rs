@@ -74,6 +74,8 @@ fn each_participant_is_recorded_in_a_file_of_its_own_and_caller_and_agent_in_ste
     let began = line(&recorder, "began");
     ann.tell("tone", json!({"hz": 440}));
     bot.tell("tone", json!({"hz": 700}));
+    // The server tells the others of a track when its first packet has come: only then is Ann the first, and the caller.
+    carl.tell("hear", json!({"identity": "ann", "seconds": 0.1}));
     carl.tell("tone", json!({"hz": 950}));
     carl.tell("hear", json!({"identity": "ann", "seconds": 7}));
     carl.tell("hear", json!({"identity": "bot", "seconds": 0.5}));
