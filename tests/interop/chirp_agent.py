@@ -75,9 +75,9 @@ class Agent:
 
     async def say_at_once(self, ws, seconds):
         """The whole speech faster than real time, in big messages, as a text-to-speech engine gives it."""
+        audio = tone(seconds)
         self.speaking = str(uuid.uuid4())
         await ws.send(event("speech.started", {"utterance_id": self.speaking}, self.started))
-        audio = tone(seconds)
         for at in range(0, len(audio), 32000):
             await ws.send(audio[at : at + 32000])
 

@@ -111,7 +111,7 @@ fn our_own_dial_calls_through_our_own_door() {
         serve("process:python3 -c 'import sys,shutil; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)'", out.path(), &[]);
     for path in ["/api/offer", "/start"] {
         let (run, folder) =
-            call(&format!("pipecat+http://{door}{path}"), &["Thank you, goodbye. <silence time=\"1s\"/> <endcall/>"], &[]);
+            call(&format!("pipecat+http://{door}{path}"), &["Thank you, goodbye. <silence time=\"4s\"/> <endcall/>"], &[]);
         assert_eq!(run["end"]["reason"], "script_finished", "{run}");
         let agent = wav(&call_folder(&folder.path().join("out")).join("agent.wav"));
         let loud = agent.iter().filter(|sample| sample.unsigned_abs() > 1000).count();
