@@ -434,7 +434,8 @@ impl Call<'_> {
     fn broken(&self, error: &reqwest::Error) -> ApiError {
         let call = self.name();
         if error.is_connect() {
-            ApiError::Unreachable { call, detail: http::detail(error) }
+            let server = error.url().map_or_else(|| "the API".to_owned(), |url| url.origin().ascii_serialization());
+            ApiError::Unreachable { call, server, detail: http::detail(error) }
         } else if error.is_timeout() {
             ApiError::Broken { call, detail: format!("no answer within {} s", self.timeout.as_secs_f64()) }
         } else {

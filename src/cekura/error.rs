@@ -34,10 +34,12 @@ pub enum ApiError {
         detail: String,
     },
     /// No connection came about: nothing was sent.
-    #[error("{call}: no connection, nothing was sent: {detail}")]
+    #[error("{call}: no connection to {server}, nothing was sent: {detail}")]
     Unreachable {
         /// The method and path.
         call: String,
+        /// Scheme, host and port.
+        server: String,
         /// Why.
         detail: String,
     },

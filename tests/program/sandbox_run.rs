@@ -348,7 +348,7 @@ fn a_refused_start_is_one_clear_line_and_is_known_to_have_failed() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("set CEKURA_API_KEY"));
     let (code, _, errors) = run_against(folder.path(), "http://127.0.0.1:1", "ws://127.0.0.1:1/", &["--out", path(&out)]);
-    assert!(code == 3 && errors.contains("no connection, nothing was sent"), "{errors}");
+    assert!(code == 3 && errors.contains("no connection to http://127.0.0.1:1, nothing was sent"), "{errors}");
 }
 
 #[test]
