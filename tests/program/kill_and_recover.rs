@@ -99,6 +99,15 @@ impl Server {
         (code, serde_json::from_str(&out).unwrap_or_else(|_| panic!("{arguments:?}: {errors}")))
     }
 
+    /// The API has a start and has not answered when its sender is killed.
+    fn run_is_killed_in_its_request(&self, folder: &Path) {
+        let mut run = self.run(folder);
+        self.came.recv().unwrap();
+        run.kill_9();
+        self.go.send(()).unwrap();
+        assert_eq!(states(folder), ["sent"]);
+    }
+
     /// What is known afterwards: nothing is open, the history has all ids, and there was one start.
     fn all_is_known(&self, folder: &Path, recovered: usize) {
         let (code, told) = self.json(folder, &["runs", "recover"]);
@@ -186,11 +195,7 @@ fn between_the_intent_and_the_request_nothing_was_sent_and_the_intent_is_known()
 fn a_request_that_the_api_did_not_take_stays_open_and_is_not_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(Start::NotTaken);
-    let mut run = server.run(folder.path());
-    server.came.recv().unwrap();
-    run.kill_9();
-    server.go.send(()).unwrap();
-    assert_eq!(states(folder.path()), ["sent"]);
+    server.run_is_killed_in_its_request(folder.path());
     for _ in 0..2 {
         let (code, told) = server.json(folder.path(), &["runs", "recover"]);
         assert_eq!((code, &told[0]["outcome"]), (1, &"not_found".into()), "{told}");
@@ -202,11 +207,7 @@ fn a_request_that_the_api_did_not_take_stays_open_and_is_not_sent_again() {
 fn a_start_that_was_taken_and_not_answered_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(Start::Held);
-    let mut run = server.run(folder.path());
-    server.came.recv().unwrap();
-    run.kill_9();
-    server.go.send(()).unwrap();
-    assert_eq!(states(folder.path()), ["sent"]);
+    server.run_is_killed_in_its_request(folder.path());
     server.all_is_known(folder.path(), 1);
 }
 

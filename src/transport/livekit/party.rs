@@ -206,17 +206,17 @@ impl Party {
     }
 
     fn end_with(&mut self, reason: Disconnect) {
-        let reason = match reason {
-            _ if reason.is_meant() => (EndReason::HungUp, format!("{} {reason}", self.identity)),
-            _ => (EndReason::ConnectionLost, format!("{}: {reason}", self.identity)),
-        };
-        self.end.get_or_insert(reason);
+        if reason.is_meant() {
+            self.close(EndReason::HungUp, &format!("{} {reason}", self.identity));
+        } else {
+            self.close(EndReason::ConnectionLost, &format!("{}: {reason}", self.identity));
+        }
     }
 
     fn disconnected(&mut self, reason: Disconnect, detail: &str) {
         let end = if reason.is_meant() { EndReason::HungUp } else { EndReason::ConnectionLost };
         let detail = if detail.is_empty() { reason.to_string() } else { format!("{reason}: {detail}") };
-        self.end.get_or_insert((end, detail));
+        self.close(end, &detail);
     }
 
     /// The room is left and, where it is ours, ended; then the leg is gone.

@@ -374,24 +374,21 @@ impl Room {
 
     /// Leaves the room. [`RoomEvent::Disconnected`] follows when all is sent and closed.
     pub fn leave(&mut self) {
-        if self.phase.is_over() {
-            return;
+        if !self.phase.is_over() {
+            self.leave_as(Disconnect::Left);
         }
-        self.say_goodbye();
-        self.signal.close();
-        self.subscriber.close();
-        self.publisher.close();
-        self.phase = Phase::Leaving;
     }
 
-    /// The server need not wait for us.
-    fn say_goodbye(&self) {
+    /// Leaves, and tells this as the reason.
+    fn leave_as(&mut self, why: Disconnect) {
         let leave = LeaveRequest {
             reason: livekit_protocol::DisconnectReason::ClientInitiated.into(),
             action: leave_request::Action::Disconnect.into(),
             ..LeaveRequest::default()
         };
         self.signal.send(signal_request::Message::Leave(leave));
+        self.close();
+        self.phase = Phase::Leaving { why };
     }
 
     /// Nothing comes any more.
@@ -413,8 +410,10 @@ impl Room {
                 self.take_signalled(told);
                 continue;
             }
-            if matches!(self.phase, Phase::Leaving) && self.signal.is_closed() {
-                self.end(Disconnect::Left, String::new());
+            if let Phase::Leaving { why } = self.phase
+                && self.signal.is_closed()
+            {
+                self.end(why, String::new());
                 continue;
             }
             if let Poll::Ready(event) = self.subscriber.poll_event(cx) {
@@ -446,14 +445,12 @@ impl Room {
         match told {
             Signalled::Message(message) => self.take_message(*message),
             Signalled::Lost(reason) => self.lost(livekit_protocol::ReconnectReason::RrSignalDisconnected, &reason, false),
+            // It was on its way when we left.
+            Signalled::Resumed(_) | Signalled::Rejoined(_) if self.phase.is_over() => {}
             Signalled::Resumed(told) => self.resumed(&told),
             Signalled::Rejoined(join) => self.rejoined(&join),
             Signalled::Failed(error) => {
-                let reason = match error {
-                    JoinError::Left(reason) => reason,
-                    JoinError::NoRoom(_) => Disconnect::RoomGone,
-                    _ => Disconnect::ConnectionLost,
-                };
+                let reason = if let JoinError::Left(reason) = error { reason } else { Disconnect::ConnectionLost };
                 self.end(reason, error.to_string());
             }
         }
@@ -533,11 +530,15 @@ impl Room {
     fn end(&mut self, reason: Disconnect, detail: String) {
         if !self.phase.is_gone() {
             self.phase = Phase::Gone;
-            self.signal.close();
-            self.subscriber.close();
-            self.publisher.close();
+            self.close();
             self.events.push_back(RoomEvent::Disconnected { reason, detail });
         }
+    }
+
+    fn close(&mut self) {
+        self.signal.close();
+        self.subscriber.close();
+        self.publisher.close();
     }
 }
 

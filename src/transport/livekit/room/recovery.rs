@@ -28,8 +28,8 @@ pub(super) enum Phase {
     Seeking { anew: bool },
     /// Signalling is back, media is not.
     Returning { since: Instant, anew: bool },
-    /// We are leaving.
-    Leaving,
+    /// We are leaving, and this is why.
+    Leaving { why: Disconnect },
     /// Over.
     Gone,
 }
@@ -41,7 +41,7 @@ impl Phase {
 
     /// Nothing is looked for any more.
     pub(super) const fn is_over(self) -> bool {
-        matches!(self, Self::Gone | Self::Leaving)
+        matches!(self, Self::Gone | Self::Leaving { .. })
     }
 }
 
@@ -72,7 +72,7 @@ impl Room {
     /// The connection, or a part of it, is gone.
     pub(super) fn lost(&mut self, why: ReconnectReason, reason: &str, anew: bool) {
         match self.phase {
-            Phase::Gone | Phase::Leaving | Phase::Seeking { .. } => return,
+            Phase::Gone | Phase::Leaving { .. } | Phase::Seeking { .. } => return,
             Phase::Starting | Phase::Up => {
                 tracing::info!(room = self.name, "the LiveKit connection was lost: {reason}");
                 self.events.push_back(RoomEvent::Reconnecting { reason: reason.to_owned() });
@@ -111,8 +111,7 @@ impl Room {
     /// A new session: new connections, the same tracks.
     pub(super) fn rejoined(&mut self, join: &JoinResponse) {
         if self.is_another_room(join) {
-            self.say_goodbye();
-            return self.end(Disconnect::RoomGone, String::new());
+            return self.leave_as(Disconnect::RoomGone);
         }
         // What failed first says more than a try that was cut short.
         self.no_way = self.no_way.take().or_else(|| self.subscriber.no_way());
@@ -162,11 +161,12 @@ impl Room {
 
     fn check_media(&mut self) {
         // A server that sends us away closes media at once; what it says of it over signalling may be a moment behind.
-        let is_closed = self.subscriber.state() == PeerState::Closed;
-        if is_closed && !std::mem::replace(&mut self.media_closed, is_closed) {
+        let closed = |peer: &Peer| peer.state() == PeerState::Closed;
+        let is_closed = closed(&self.subscriber) || self.publisher.peer().is_some_and(closed);
+        let was_closed = std::mem::replace(&mut self.media_closed, is_closed);
+        if is_closed && !was_closed {
             return;
         }
-        self.media_closed = is_closed;
         let silent = |peer: &Peer| match peer.state() {
             PeerState::Disconnected => Some("no answer from the server's media side".to_owned()),
             PeerState::Closed => Some("the server closed the media connection".to_owned()),
